@@ -1,0 +1,132 @@
+"""The table of windows: which stretch of which series each training sample is."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mptt.errors import MPTTError, MPTTWarning
+
+Int64Array = npt.NDArray[np.int64]
+
+
+class WindowIndex:
+    """The windows of a data set; window `i` covers steps `start[i] .. start[i] + length[i] - 1` of series `site[i]`.
+
+    It knows no data. Windows may overlap, leave gaps, repeat, differ in length and come in any order.
+
+    Args:
+        site: (N,) integers, the series that each window is cut from.
+        start: (N,) integers, its first step, counted from 0.
+        length: (N,) integers, its number of steps; one integer where all windows have the same.
+
+    Raises:
+        MPTTError: no windows, unequal array lengths, something other than integers, a negative start, an empty window.
+
+    Example:
+        >>> WindowIndex(site=[0, 0, 1], start=[0, 3, 0], length=6)
+        WindowIndex(3 windows, 2 sites, length 6)
+    """
+
+    def __init__(self, site: npt.ArrayLike, start: npt.ArrayLike, length: npt.ArrayLike) -> None:
+        self.site = _integers("site", site)
+        self.start = _integers("start", start)
+        length = _integers("length", length)
+        self.length = np.broadcast_to(length, self.site.shape).copy() if length.ndim == 0 else length
+        shapes = {name: getattr(self, name).shape for name in ("site", "start", "length")}
+        if len(set(shapes.values())) > 1 or self.site.ndim != 1:
+            raise MPTTError(f"site, start and length of the windows must be equally long 1-d arrays, found {shapes}.")
+        if not len(self):
+            raise MPTTError("A WindowIndex needs at least one window, found none.")
+        if (first := self.start.min()) < 0:
+            raise MPTTError(f"Windows start at step 0 or later, found start {first} in window {self.start.argmin()}.")
+        if (shortest := self.length.min()) < 1:
+            raise MPTTError(f"Windows have 1 step or more, found {shortest} in window {self.length.argmin()}.")
+
+    @classmethod
+    def cut(cls, lengths: npt.ArrayLike, window: int, stride: int, names: Sequence[str] | None = None) -> WindowIndex:
+        """Cut windows of one length from every series, one each `stride` steps.
+
+        Where the stride does not hit the last step, one more window ends there. Series shorter than a
+        window are skipped with a warning. Window ids go up with site, then start.
+
+        Args:
+            lengths: (sites,) number of steps of each series; site `s` of the windows is entry `s`.
+            window: steps in a window.
+            stride: steps from one window's start to the next. At most `window`, or no message can pass.
+            names: of the sites, for messages; their numbers by default.
+
+        Raises:
+            MPTTError: window or stride under 1, or every series shorter than a window.
+
+        Example:
+            >>> windows = WindowIndex.cut([10, 3, 6], window=4, stride=3, names=["a", "b", "c"])
+            Traceback (most recent call last):
+            mptt.errors.MPTTWarning: ...
+            >>> WindowIndex.cut([10, 6], window=4, stride=3).start
+            array([0, 3, 6, 0, 2])
+        """
+        steps = np.atleast_1d(_integers("lengths", lengths))
+        if window < 1 or stride < 1:
+            raise MPTTError(
+                f"window and stride are numbers of steps, at least 1; found window={window}, stride={stride}."
+            )
+        if stride > window:
+            warnings.warn(
+                f"stride={stride} is larger than window={window}: no window reaches the start of the next, so no"
+                f" message can pass and every window starts from zero. Use stride <= {window}.",
+                MPTTWarning,
+                stacklevel=2,
+            )
+        short = np.flatnonzero(steps < window)
+        if len(short):
+            named = [f"{names[site] if names is not None else site} ({steps[site]} steps)" for site in short[:10]]
+            listed = ", ".join(named) + (f" and {len(short) - 10} more" if len(short) > 10 else "")
+            if len(short) == len(steps):
+                raise MPTTError(
+                    f"Every series is shorter than a window of {window} steps: {listed}. Use a shorter window."
+                )
+            warnings.warn(
+                f"No windows from {len(short)} of {len(steps)} sites, shorter than a window of {window} steps:"
+                f" {listed}.",
+                MPTTWarning,
+                stacklevel=2,
+            )
+        last = np.maximum(steps - window, -1)  # start of the window that ends at the last step
+        on_stride = last // stride + 1
+        tail = (last >= 0) & (last % stride > 0)
+        count = on_stride + tail
+        site = np.repeat(np.arange(len(steps)), count)
+        nth = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
+        return cls(site, np.minimum(nth * stride, last[site]), window)
+
+    def __len__(self) -> int:
+        return len(self.site)
+
+    def __repr__(self) -> str:
+        shortest, longest = self.length.min(), self.length.max()
+        span = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
+        return f"WindowIndex({len(self)} windows, {len(np.unique(self.site))} sites, length {span})"
+
+    @property
+    def stop(self) -> Int64Array:
+        """(N,) the step after each window's last."""
+        return self.start + self.length
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the whole table: equal for equal windows in the same order, and for no others."""
+        table = np.stack([self.site, self.start, self.length]).astype("<i8")
+        return hashlib.sha256(table.tobytes()).hexdigest()
+
+
+def _integers(name: str, values: Any) -> Int64Array:
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise MPTTError(f"{name} must be integers, found {array.dtype}.")
+    return array.astype(np.int64)
