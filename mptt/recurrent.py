@@ -1,0 +1,212 @@
+"""One recurrent layer: its state as a flat vector, set at the start of a pass and caught on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from mptt.errors import MPTTError
+
+RecurrentLayer = nn.RNN | nn.GRU | nn.LSTM
+Hidden = Tensor | tuple[Tensor, Tensor]
+
+
+def recurrent_layers(module: nn.Module) -> dict[str, RecurrentLayer]:
+    """The nn.RNN, nn.GRU and nn.LSTM layers in a module, by dotted name."""
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, RecurrentLayer)}
+
+
+def state_size(layer: RecurrentLayer) -> int:
+    """Numbers in a layer's flat state: all layers' h and, for an LSTM, all layers' c.
+
+    Example:
+        >>> state_size(nn.GRU(7, 32, num_layers=2)), state_size(nn.LSTM(7, 32, proj_size=8))
+        (64, 40)
+    """
+    return sum(layer.num_layers * width for width in _widths(layer))
+
+
+def unflatten_state(layer: RecurrentLayer, state: Tensor) -> Hidden:
+    """The flat states (B, S) of a batch as the layer's `hx`: (layers, B, H), a pair of them for an LSTM."""
+    widths = _widths(layer)
+    parts = state.split([layer.num_layers * width for width in widths], dim=1)
+    hidden = [
+        part.reshape(len(state), layer.num_layers, width).transpose(0, 1).contiguous()
+        for part, width in zip(parts, widths, strict=True)
+    ]
+    return (hidden[0], hidden[1]) if isinstance(layer, nn.LSTM) else hidden[0]
+
+
+def flatten_state(hidden: Hidden) -> Tensor:
+    """The inverse of `unflatten_state`: flat states (B, S) of a batch."""
+    parts = hidden if isinstance(hidden, tuple) else (hidden,)
+    return torch.cat([part.transpose(0, 1).flatten(1) for part in parts], dim=1)
+
+
+def run(
+    layer: RecurrentLayer,
+    inputs: Tensor,
+    initial: Tensor,
+    row: Tensor,
+    position: Tensor,
+    forward: Callable[..., Any] | None = None,
+) -> tuple[Tensor, Hidden, Tensor]:
+    """Run a layer from given initial states and catch its states at chosen steps.
+
+    A one-layer RNN or GRU puts its whole state out at every step. The others are run in segments, cut after each
+    position asked for; output, gradients and states are those of one call.
+
+    Args:
+        layer: one direction, any number of layers, `batch_first` either way, with or without `proj_size`.
+        inputs: (B, L, F), or (L, B, F) without `batch_first`.
+        initial: (B, S) flat initial states; cast to the dtype of the inputs, as the layer's own zeros would be.
+        row: (K,) rows of the batch to catch a state of, int64 on the CPU.
+        position: (K,) after which step of the row, 0 .. L-1, int64 on the CPU.
+        forward: what to call in place of the layer's own forward, with (inputs, hx).
+
+    Returns:
+        The layer's output, its final hidden state, and the caught states (K, S), detached.
+    """
+    forward = forward or layer.forward
+    hidden = unflatten_state(layer, initial.to(inputs.device, inputs.dtype))
+    time = 1 if layer.batch_first else 0
+    row_here, position_here = row.to(inputs.device, non_blocking=True), position.to(inputs.device, non_blocking=True)
+    if layer.num_layers == 1 and not isinstance(layer, nn.LSTM):
+        output, final = forward(inputs, hidden)
+        at = (row_here, position_here) if layer.batch_first else (position_here, row_here)
+        return output, final, output.detach()[at]
+
+    outputs = []
+    caught = initial.new_empty(len(row), initial.shape[1], device=inputs.device, dtype=inputs.dtype)
+    begin = 0
+    for end in sorted({*(position + 1).tolist(), inputs.shape[time]}):
+        output, hidden = forward(inputs.narrow(time, begin, end - begin), hidden)
+        outputs.append(output)
+        states = flatten_state(hidden).detach()
+        here = torch.nonzero(position == end - 1).squeeze(1)
+        if len(here):
+            caught[here.to(inputs.device)] = states[row[here].to(inputs.device)].to(caught.dtype)
+        begin = end
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=time), hidden, caught
+
+
+class Tap:
+    """Gives a layer its initial states and catches its states, while it is attached; the layer stays what it is.
+
+    Attached, it stands in for the layer's `forward` on that one object; detached, nothing of it remains. What it caught
+    is that of the last call; calls without gradient do not count while training, so a look ahead or the first
+    pass of activation checkpointing does not.
+
+    Args:
+        layer: the recurrent layer.
+        name: of the layer in its module, for messages.
+
+    Raises:
+        MPTTError: the layer is bidirectional.
+
+    Example:
+        >>> gru = nn.GRU(2, 3, batch_first=True)
+        >>> tap = Tap(gru, "gru")
+        >>> tap.attach(torch.ones(1, 3), row=torch.tensor([0]), position=torch.tensor([4]))
+        >>> output, final = gru(torch.randn(1, 5, 2))
+        >>> tap.detach().equal(output[:, 4].detach())
+        True
+    """
+
+    def __init__(self, layer: RecurrentLayer, name: str) -> None:
+        if layer.bidirectional:
+            raise MPTTError(
+                f"{name} is bidirectional: its state runs backwards too, and no state comes from the future."
+                " Use a layer of one direction, or name another with rnn=."
+            )
+        self.layer = layer
+        self.name = name
+        self.state_size = state_size(layer)
+        self._caught: Tensor | None = None
+        self._original: Any = None
+        self._attached = False
+
+    def attach(
+        self,
+        initial: Tensor | None,
+        row: Tensor,
+        position: Tensor,
+        steps: Iterable[int] | None = None,
+    ) -> None:
+        """Stand in for the layer's forward until `detach`.
+
+        Args:
+            initial: (B, S) initial states; None for zeros.
+            row: (K,) rows to catch a state of.
+            position: (K,) after which step.
+            steps: numbers of steps that the layer may be called with, where they matter.
+        """
+        if self._attached:
+            raise MPTTError(f"{self.name} has a tap attached already; detach it first.")
+        # A forward set on this very object by somebody else is kept, and put back.
+        self._original = self.layer.__dict__.get("forward")
+        self._forward = self.layer.forward
+        self._request = (initial, row, position, set(steps) if steps is not None else None)
+        self._caught = None
+        self._attached = True
+        self.layer.forward = self._stand_in
+
+    def detach(self) -> Tensor | None:
+        """Put the layer's own forward back; the caught states (K, S), None where the layer was not called."""
+        if self._attached:
+            if self._original is None:
+                del self.layer.forward
+            else:
+                self.layer.forward = self._original
+        caught, self._caught, self._attached = self._caught, None, False
+        return caught
+
+    # Names as torch's, so that a call by keyword still works.
+    def _stand_in(self, input: Any, hx: Any = None) -> Any:
+        initial, row, position, steps = self._request
+        self._check(input, hx, steps, len(initial) if initial is not None else None)
+        if initial is None:
+            initial = input.new_zeros(input.shape[0 if self.layer.batch_first else 1], self.state_size)
+        output, final, caught = run(self.layer, input, initial, row, position, self._forward)
+        if torch.is_grad_enabled() or not self.layer.training:
+            # Clone: under CUDA graphs the next call would write over it.
+            self._caught = caught.clone()
+        return output, final
+
+    def _check(self, inputs: Any, hx: Any, steps: set[int] | None, batch: int | None) -> None:
+        if isinstance(inputs, PackedSequence):
+            raise MPTTError(
+                f"{self.name} was called with a PackedSequence, in which the steps of a window cannot be found."
+                " Feed padded tensors and mask the loss, or use explicit mode (state_size=)."
+            )
+        if hx is not None:
+            raise MPTTError(
+                f"The module passes its own initial state to {self.name}. Leave it out, so that the callback can set"
+                ' it, or use explicit mode (state_size=), where the module reads batch["h0"].'
+            )
+        if inputs.ndim != 3:
+            raise MPTTError(
+                f"{self.name} was called with input of shape {tuple(inputs.shape)}; it must be batched, 3-d."
+            )
+        found_batch, found_steps = inputs.shape[:2] if self.layer.batch_first else (inputs.shape[1], inputs.shape[0])
+        if batch is not None and found_batch != batch:
+            raise MPTTError(
+                f"{self.name} was called with a batch of {found_batch} rows, but the mini-batch has {batch} windows"
+                f" (batch_first={self.layer.batch_first})."
+            )
+        if steps is not None and found_steps not in steps:
+            raise MPTTError(
+                f"{self.name} was called with {found_steps} steps, but the windows of this batch have"
+                f" {', '.join(str(count) for count in sorted(steps))}: its steps cannot be told apart."
+                " If the module feeds it step by step, use explicit mode (state_size=)."
+            )
+
+
+def _widths(layer: RecurrentLayer) -> list[int]:
+    if isinstance(layer, nn.LSTM):
+        return [layer.proj_size or layer.hidden_size, layer.hidden_size]
+    return [layer.hidden_size]
