@@ -36,6 +36,11 @@ class KeyMap:
         self._sites, rank = np.unique(windows.site, return_inverse=True)
         # One sortable key of (site, start); the span leaves room for a window that reaches past every start.
         self._span = int(windows.stop.max()) + 1
+        if self._span > np.iinfo(np.int64).max // len(self._sites):
+            raise MPTTError(
+                f"Steps up to {windows.stop.max()} of {len(self._sites)} sites do not fit into one 64-bit number;"
+                " count steps from the start of the series, not from a date."
+            )
         key = rank * self._span + windows.start
         self._order = np.argsort(key, kind="stable")
         self._key = key[self._order]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ def run(
     Returns:
         The layer's output, its final hidden state, and the caught states (K, S), detached.
     """
-    forward = forward or layer.forward
+    forward = forward or cast(Callable[..., Any], layer.forward)
     hidden = unflatten_state(layer, initial.to(inputs.device, inputs.dtype))
     time = 1 if layer.batch_first else 0
     row_here, position_here = row.to(inputs.device, non_blocking=True), position.to(inputs.device, non_blocking=True)
@@ -153,7 +153,7 @@ class Tap:
         self._request = (initial, row, position, set(steps) if steps is not None else None)
         self._caught = None
         self._attached = True
-        self.layer.forward = self._stand_in
+        self.layer.forward = self._stand_in  # type: ignore[method-assign]
 
     def detach(self) -> Tensor | None:
         """Put the layer's own forward back; the caught states (K, S), None where the layer was not called."""
@@ -161,7 +161,7 @@ class Tap:
             if self._original is None:
                 del self.layer.forward
             else:
-                self.layer.forward = self._original
+                self.layer.forward = self._original  # type: ignore[method-assign]
         caught, self._caught, self._attached = self._caught, None, False
         return caught
 

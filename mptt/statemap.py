@@ -38,7 +38,7 @@ class StateMap:
 
     Attributes:
         mu: (N, S) messages kept from earlier epochs.
-        total: (N, S) sum of this epoch's writes.
+        total: (N, S) sum of this epoch's writes; float32 at least.
         count: (N,) int64, number of this epoch's writes.
         refused: () int64, batches not filed since construction because a state was not finite.
 
@@ -63,12 +63,17 @@ class StateMap:
             raise MPTTError(f"delta is a finite weight of 0 or more, found {delta}.")
         if state_size < 1:
             raise MPTTError(f"state_size is a number of values of 1 or more, found {state_size}.")
+        if keymap is not None and keymap.windows is not windows:
+            raise MPTTError(f"The key-map is of other windows: {keymap.windows}, here {windows}. Use KeyMap(windows).")
+        if not dtype.is_floating_point:
+            raise MPTTError(f"The rows are floating-point numbers, found {dtype}.")
         self.windows = windows
         self.keymap = keymap if keymap is not None else KeyMap(windows)
         self.state_size = state_size
         self.delta = float(delta)
         self.mu = torch.zeros(len(windows), state_size, device=device, dtype=dtype)
-        self.total = torch.zeros_like(self.mu)
+        # A sum of many writes would stop growing in half precision.
+        self.total = torch.zeros_like(self.mu, dtype=torch.promote_types(dtype, torch.float32))
         self.count = torch.zeros(len(windows), device=device, dtype=torch.int64)
         self.refused = torch.zeros((), device=device, dtype=torch.int64)
 
@@ -94,7 +99,7 @@ class StateMap:
     @property
     def mean(self) -> Tensor:
         """(N, S) mean of this epoch's writes (h_bar), 0 where there was none."""
-        return self.total / self.count.clamp(min=1).unsqueeze(1)
+        return (self.total / self.count.clamp(min=1).unsqueeze(1)).to(self.mu.dtype)
 
     @torch.no_grad()
     def read(self, ids: Tensor | npt.ArrayLike) -> Tensor:
@@ -141,16 +146,15 @@ class StateMap:
     def read_rows(self, rows: Tensor) -> Tensor:
         """The messages of rows (K,) known to be in range: (K, S), a copy."""
         rows = rows.to(self.device, non_blocking=True)
-        count = self.count[rows].unsqueeze(1).to(self.mu.dtype)
-        mu = self.mu[rows]
+        mu, count = self.mu[rows], self.count[rows].unsqueeze(1).to(self.total.dtype)
         filtered = (self.delta * mu + self.total[rows]) / (self.delta + count).clamp(min=torch.finfo(mu.dtype).tiny)
-        return torch.where(count > 0, filtered, mu)
+        return torch.where(count > 0, filtered.to(mu.dtype), mu)
 
     @torch.no_grad()
     def write_rows(self, rows: Tensor, states: Tensor) -> None:
         """File states (K, S), one for each of rows (K,) known to be in range; a row may come several times."""
         rows = rows.to(self.device, non_blocking=True)
-        states = states.detach().to(self.device, self.mu.dtype, non_blocking=True)
+        states = states.detach().to(self.device, self.total.dtype, non_blocking=True)
         finite = torch.isfinite(states).all()
         self.total.index_add_(0, rows, torch.where(finite, states, 0))
         self.count.index_add_(0, rows, finite.to(torch.int64).expand(len(rows)))
@@ -159,11 +163,11 @@ class StateMap:
     @torch.no_grad()
     def propagate(self) -> None:
         """End an epoch: fold its writes into the messages. Rows without a write keep theirs."""
-        count = self.count.to(self.mu.dtype)
-        weight = (self.delta + count).clamp(min=torch.finfo(self.mu.dtype).tiny).reciprocal_().mul_(count > 0)
+        count = self.count.to(self.total.dtype)
+        weight = (self.delta + count).clamp(min=torch.finfo(count.dtype).tiny).reciprocal_()
         # In place, so that a large memory never stands twice.
         self.mu.mul_(torch.where(count > 0, self.delta * weight, 1).unsqueeze(1))
-        self.mu.addcmul_(self.total, weight.unsqueeze(1))
+        self.mu.add_(self.total.mul_(weight.unsqueeze(1)))
         self.total.zero_()
         self.count.zero_()
 
@@ -223,5 +227,10 @@ class StateMap:
                 f"The saved memory was made for something else: {'; '.join(differs)}."
                 " Resume with the data, window, stride and core of that run, or start afresh without its memory."
             )
-        for name in ("mu", "total", "count", "refused"):
+        tensors = ("mu", "total", "count", "refused")
+        if wrong := [name for name in tensors if state[name].shape != getattr(self, name).shape]:
+            raise MPTTError(
+                f"The saved memory is damaged: {', '.join(wrong)} not of the shape of its windows and state."
+            )
+        for name in tensors:
             getattr(self, name).copy_(state[name])

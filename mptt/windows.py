@@ -72,6 +72,7 @@ class WindowIndex:
             array([0, 3, 6, 0, 2])
         """
         steps = np.atleast_1d(_integers("lengths", lengths))
+        window, stride = int(_integers("window", window)), int(_integers("stride", stride))
         if window < 1 or stride < 1:
             raise MPTTError(
                 f"window and stride are numbers of steps, at least 1; found window={window}, stride={stride}."

@@ -1,0 +1,328 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import window_tables
+from torch import nn
+
+from mptt import KeyMap, MPTTError, StateMap, WindowIndex
+from mptt.inference import CarriedState, check_in_order, reconstruct_linkage
+from mptt.recurrent import flatten_state, run, state_size
+
+CORES = {
+    "gru": lambda: nn.GRU(2, 3, batch_first=True),
+    "lstm-2": lambda: nn.LSTM(2, 3, num_layers=2, batch_first=True),
+}
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def core(name):
+    return CORES[name]().double().eval()
+
+
+def ints(*values):
+    return np.array(values, dtype=np.int64)
+
+
+def states(*values):
+    return torch.tensor(values, dtype=torch.float32).unsqueeze(1)
+
+
+# ---------------------------------------------------------------- CarriedState
+
+
+def test_carried_state_by_hand():
+    carried = CarriedState(1)
+    carried.keep(ints(4, 1), ints(40, 10), ints(7, 9), states(0.4, 0.1))
+    lane, site, start = ints(1, 4, 2, 4, 4), ints(10, 40, 10, 41, 40), ints(9, 7, 9, 7, 8)
+    #             continues: yes, yes, unknown lane, another site, another step
+    assert carried.continues(lane, site, start).tolist() == [True, True, False, False, False]
+    assert carried.fed(lane).tolist() == [True, True, False, True, True]
+    assert carried.read(lane, site, start).squeeze(1).tolist() == pytest.approx([0.1, 0.4, 0, 0, 0])
+    assert carried.stop(ints(1, 4)).tolist() == [9, 7]
+
+
+def test_keep_replaces_the_state_of_a_lane_and_leaves_the_others():
+    carried = CarriedState(1)
+    carried.keep(ints(3, 5), ints(0, 0), ints(7, 7), states(0.3, 0.5))
+    carried.keep(ints(5, 4), ints(1, 2), ints(8, 6), states(0.55, 0.4))
+    assert carried.read(ints(3, 4, 5), ints(0, 2, 1), ints(7, 6, 8)).squeeze(1).tolist() == pytest.approx(
+        [0.3, 0.4, 0.55]
+    )
+    assert not carried.continues(ints(5), ints(0), ints(7)).any()
+
+
+def test_reset_forgets_every_lane():
+    carried = CarriedState(1)
+    carried.keep(ints(3), ints(0), ints(7), states(0.3))
+    carried.reset()
+    assert carried.fed(ints(3)).tolist() == [False]
+    assert carried.read(ints(3), ints(0), ints(7)).tolist() == [[0]]
+
+
+def test_lanes_that_start_are_not_touched_by_a_state_that_is_not_finite():
+    carried = CarriedState(1)
+    carried.keep(ints(0, 1), ints(0, 1), ints(5, 5), states(torch.nan, torch.inf))
+    # A new lane, an old lane with a new site, and one that does go on.
+    read = carried.read(ints(2, 0, 1), ints(2, 9, 1), ints(0, 0, 5))
+    assert read.squeeze(1).tolist() == [0, 0, torch.inf]
+
+
+def test_kept_states_are_detached_copies():
+    carried = CarriedState(1)
+    kept = states(0.3).requires_grad_()
+    carried.keep(ints(0), ints(0), ints(5), kept)
+    read = carried.read(ints(0), ints(0), ints(5))
+    assert not read.requires_grad
+    with torch.no_grad():
+        kept.fill_(9)
+    read.fill_(8)
+    assert carried.read(ints(0), ints(0), ints(5)).item() == pytest.approx(0.3)
+
+
+def test_carried_states_take_the_dtype_of_what_is_kept():
+    carried = CarriedState(1)
+    carried.keep(ints(0), ints(0), ints(5), states(0.1).double() / 3)
+    assert carried.read(ints(0, 1), ints(0, 0), ints(5, 0)).dtype == torch.float64
+
+
+@settings(deadline=None, max_examples=100)
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
+def test_carried_state_equals_a_dictionary(data, seed):
+    random = np.random.default_rng(seed)
+    carried, lanes = CarriedState(2), {}
+    numbers = st.integers(-2, 4)
+    for _ in range(data.draw(st.integers(1, 12))):
+        if data.draw(st.integers(0, 9)) == 0:
+            carried.reset()
+            lanes.clear()
+        kept = data.draw(st.lists(numbers, max_size=4, unique=True))
+        site, stop = random.integers(0, 2, len(kept)), random.integers(0, 3, len(kept))
+        values = torch.from_numpy(random.normal(size=(len(kept), 2)))
+        carried.keep(np.array(kept, dtype=np.int64), site, stop, values)
+        lanes |= {lane: (int(s), int(t), v.tolist()) for lane, s, t, v in zip(kept, site, stop, values, strict=True)}
+
+        asked = data.draw(st.lists(numbers, max_size=5))
+        lane = np.array(asked, dtype=np.int64)
+        site, start = random.integers(0, 2, len(asked)), random.integers(0, 3, len(asked))
+        expected = [
+            lanes[at][2] if at in lanes and lanes[at][:2] == (int(s), int(a)) else [0.0, 0.0]
+            for at, s, a in zip(asked, site, start, strict=True)
+        ]
+        assert carried.read(lane, site, start).tolist() == expected
+        known = np.array([at in lanes for at in asked], dtype=bool)
+        assert carried.fed(lane).tolist() == known.tolist()
+        assert carried.continues(lane, site, start).tolist() == [value != [0.0, 0.0] for value in expected]
+        assert carried.stop(lane[known]).tolist() == [lanes[at][1] for at in asked if at in lanes]
+
+
+# ---------------------------------------------------------------- order
+
+
+def carried_to(site, stop):
+    carried = CarriedState(1)
+    carried.keep(ints(*site), ints(*site), ints(*stop), torch.zeros(len(site), 1))
+    return carried
+
+
+def test_series_in_order_side_by_side_are_accepted():
+    check_in_order(CarriedState(1), ints(5, 2), ints(0, 3))
+    check_in_order(carried_to([5, 2], [10, 13]), ints(2, 8, 5), ints(13, 0, 10))
+
+
+def test_two_stretches_of_a_site_in_one_batch_are_refused():
+    with pytest.raises(MPTTError, match=r'of site 5: .*evaluation="independent"'):
+        check_in_order(CarriedState(1), ints(2, 5, 5), ints(0, 0, 10))
+
+
+@pytest.mark.parametrize("start", [9, 11, 0], ids=["overlap", "gap", "again from the start"])
+def test_stretch_that_does_not_follow_is_refused(start):
+    with pytest.raises(
+        MPTTError, match=rf"site 5 comes with step {start}, but its last stretch ended before step 10\."
+    ):
+        check_in_order(carried_to([5, 2], [10, 13]), ints(2, 5), ints(13, start))
+
+
+# ---------------------------------------------------------------- a series in chunks
+
+
+def chunks_of(lengths, sizes):
+    """Pieces (site, start, steps) of ragged series, side by side, those of unequal length one after another."""
+    position = dict.fromkeys(lengths, 0)
+    nth = 0
+    while position:
+        size = sizes[nth % len(sizes)]
+        nth += 1
+        by_steps = {}
+        for site, start in position.items():
+            by_steps.setdefault(min(size, lengths[site] - start), []).append(site)
+        for steps, sites in by_steps.items():
+            yield np.array(sites), np.array([position[site] for site in sites]), steps
+            position |= {site: position[site] + steps for site in sites}
+        position = {site: start for site, start in position.items() if start < lengths[site]}
+
+
+def whole_pass(layer, series):
+    """Outputs and flat states after each step, by one call of the layer a step."""
+    outputs, every = [], []
+    hidden = None
+    for step in series:
+        output, hidden = layer(step[None, None], hidden)
+        outputs.append(output[0, 0])
+        every.append(flatten_state(hidden)[0])
+    return torch.stack(outputs), torch.stack(every)
+
+
+def test_chunks_of_ragged_series_cover_each_once_in_order():
+    pieces = list(chunks_of({3: 7, 1: 4}, [3]))
+    assert [(site.tolist(), start.tolist(), steps) for site, start, steps in pieces] == [
+        ([3, 1], [0, 0], 3),
+        ([3], [3], 3),
+        ([1], [3], 1),
+        ([3], [6], 1),
+    ]
+
+
+@pytest.mark.parametrize("sizes", [[1], [4], [5, 2, 9], [100]], ids=str)
+@pytest.mark.parametrize("name", CORES)
+@torch.no_grad()
+def test_chunked_pass_with_carried_state_equals_the_whole_pass(name, sizes):
+    layer = core(name)
+    series = {site: torch.randn(steps, 2, dtype=torch.float64) for site, steps in {7: 31, 0: 20, 4: 31, 9: 1}.items()}
+    carried = CarriedState(state_size(layer))
+    outputs = {site: [] for site in series}
+    none = torch.empty(0, dtype=torch.int64)
+    for site, start, steps in chunks_of({site: len(values) for site, values in series.items()}, sizes):
+        check_in_order(carried, site, start)
+        inputs = torch.stack([series[s][a : a + steps] for s, a in zip(site, start, strict=True)])
+        output, final, _ = run(layer, inputs, carried.read(site, site, start), none, none)
+        carried.keep(site, site, start + steps, flatten_state(final))
+        for row, s in enumerate(site):
+            outputs[s].append(output[row])
+    for site, values in series.items():
+        expected, every = whole_pass(layer, values)
+        torch.testing.assert_close(torch.cat(outputs[site]), expected, rtol=0, atol=1e-6)
+        end = carried.read(ints(site), ints(site), ints(len(values)))
+        torch.testing.assert_close(end[0], every[-1], rtol=0, atol=1e-6)
+
+
+# ---------------------------------------------------------------- linkage reconstruction
+
+
+def link_by_chunks(layer, memory, keymap, series, sizes):
+    def feed():
+        for chunk in chunks_of({site: len(values) for site, values in series.items()}, sizes):
+            feed.now = chunk
+            yield chunk
+
+    def advance(initial, links):
+        site, start, steps = feed.now
+        inputs = torch.stack([series[s][a : a + steps] for s, a in zip(site, start, strict=True)])
+        row, _, position = links
+        _, final, caught = run(layer, inputs, initial, row, position)
+        return caught, flatten_state(final)
+
+    with torch.no_grad():
+        return reconstruct_linkage(memory, keymap, feed(), advance)
+
+
+def assert_linked(layer, memory, series):
+    windows = memory.windows
+    every = {site: whole_pass(layer, values)[1].detach() for site, values in series.items()}
+    for v in range(len(windows)):
+        site, start = int(windows.site[v]), int(windows.start[v])
+        expected = every[site][start - 1] if start else torch.zeros(memory.state_size, dtype=torch.float64)
+        torch.testing.assert_close(memory.mu[v], expected, rtol=0, atol=1e-12)
+    assert memory.count.sum() == 0
+    assert torch.equal(memory.read(torch.arange(len(windows))), memory.mu)
+
+
+@pytest.mark.parametrize("sizes", [[1], [3], [4], [7, 1, 2], [100]], ids=str)
+@pytest.mark.parametrize("name", CORES)
+def test_linkage_sets_the_state_before_each_window_and_drops_writes(name, sizes):
+    layer = core(name)
+    lengths = [17, 8, 30]
+    windows = WindowIndex.cut(lengths, window=6, stride=4)
+    series = {site: torch.randn(steps, 2, dtype=torch.float64) for site, steps in enumerate(lengths)}
+    memory = StateMap(windows, state_size(layer), dtype=torch.float64)
+    everything = torch.arange(len(windows))
+    for _ in range(2):
+        memory.write(everything, torch.randn(len(windows), 6, memory.state_size, dtype=torch.float64))
+        if not memory.mu.any():
+            memory.propagate()
+    assert memory.mu.any()
+    assert memory.count.sum() > 0
+    linked = link_by_chunks(layer, memory, memory.keymap, series, sizes)
+    assert linked == int((windows.start > 0).sum()) == len(windows) - 3
+    assert not memory.mu[windows.start == 0].any()
+    assert_linked(layer, memory, series)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    table=window_tables(8),
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    name=st.sampled_from(sorted(CORES)),
+    seed=st.integers(0, 2**31),
+    spare=st.integers(0, 3),
+)
+def test_linkage_of_any_windows_by_chunks_of_any_size(table, sizes, name, seed, spare):
+    torch.manual_seed(seed)
+    layer = core(name)
+    windows = WindowIndex(*np.array(table).T)
+    lengths = {site: max(a + n for s, a, n in table if s == site) + spare for site, _, _ in table}
+    series = {site: torch.randn(steps, 2, dtype=torch.float64) for site, steps in lengths.items()}
+    memory = StateMap(windows, state_size(layer), dtype=torch.float64)
+    linked = link_by_chunks(layer, memory, memory.keymap, series, sizes)
+    assert linked == sum(start > 0 for _, start, _ in table)
+    assert_linked(layer, memory, series)
+
+
+def test_linkage_reaches_the_window_that_begins_where_the_series_was_cut():
+    layer = core("gru")
+    series = {0: torch.randn(8, 2, dtype=torch.float64)}
+    memory = StateMap(WindowIndex([0, 0], [4, 5], [4, 3]), 3, dtype=torch.float64)
+    assert link_by_chunks(layer, memory, KeyMap(memory.windows), series, [4]) == 2
+    assert_linked(layer, memory, series)
+
+
+def test_linkage_refuses_chunks_out_of_order():
+    memory = StateMap(WindowIndex([0, 0], [0, 4], 4), 1)
+    chunks = [(ints(0), ints(0), 4), (ints(0), ints(5), 3)]
+    with pytest.raises(MPTTError, match="site 0 comes with step 5, but its last stretch ended before step 4"):
+        reconstruct_linkage(
+            memory, memory.keymap, chunks, lambda initial, links: (torch.ones(len(links[0]), 1), torch.ones(1, 1))
+        )
+
+
+def test_linkage_refuses_a_pass_that_is_not_finite():
+    memory = StateMap(WindowIndex([0, 0], [0, 4], 4), 1)
+    with pytest.raises(MPTTError, match="not finite"):
+        reconstruct_linkage(
+            memory,
+            memory.keymap,
+            [(ints(0), ints(0), 8)],
+            lambda initial, links: (torch.full((1, 1), torch.nan), torch.zeros(1, 1)),
+        )
+    assert not memory.mu.any()
+
+
+def test_every_chunk_starts_from_the_end_of_the_last_one_of_its_site():
+    memory = StateMap(WindowIndex([0, 1], [0, 0], 4), 1)
+    initials = []
+
+    def advance(initial, links):
+        initials.append(initial.squeeze(1).tolist())
+        return torch.empty(0, 1), initial + 1
+
+    sites = ints(1, 0)
+    chunks = [(sites, ints(0, 0), 2), (sites[::-1], ints(2, 2), 2), (ints(1), ints(4), 1), (ints(0, 1), ints(4, 5), 1)]
+    assert reconstruct_linkage(memory, memory.keymap, chunks, advance) == 0
+    assert initials == [[0, 0], [1, 1], [2], [2, 3]]
