@@ -82,11 +82,11 @@ class CarriedState:
     def keep(self, lane: Int64Array, site: Int64Array, stop: Int64Array, states: Tensor) -> None:
         """Keep the states (B, S) after step `stop - 1` of each lane."""
         lane, site, stop = (np.asarray(values) for values in (lane, site, stop))
-        others = ~np.isin(self._lane, lane)
+        # Integer indices: a mask would make a GPU count first, and the host wait for it.
+        others = np.flatnonzero(~np.isin(self._lane, lane))
         order = np.argsort(np.concatenate([self._lane[others], lane]), kind="stable")
-        index = torch.from_numpy(order).to(states.device)
         kept = self._states.to(states.device, states.dtype)[torch.from_numpy(others).to(states.device)]
-        self._states = torch.cat([kept, states.detach()])[index]
+        self._states = torch.cat([kept, states.detach()])[torch.from_numpy(order).to(states.device)]
         self._lane = np.concatenate([self._lane[others], lane])[order]
         self._site = np.concatenate([self._site[others], site])[order]
         self._stop = np.concatenate([self._stop[others], stop])[order]

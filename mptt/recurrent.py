@@ -97,9 +97,9 @@ def run(
 class Tap:
     """Gives a layer its initial states and catches its states, while it is attached; the layer stays what it is.
 
-    Attached, it stands in for the layer's `forward` on that one object; detached, nothing of it remains. What it caught
-    is that of the last call; calls without gradient do not count while training, so a look ahead or the first
-    pass of activation checkpointing does not.
+    Attached, it stands in for the layer's `forward` on that one object; detached, nothing of it remains, and a copy
+    of the layer has none of it at any time. What it caught is that of the last call with gradient, so that a look ahead
+    or the first pass of activation checkpointing does not count; of the last call where none had one.
 
     Args:
         layer: the recurrent layer.
@@ -127,6 +127,7 @@ class Tap:
         self.name = name
         self.state_size = state_size(layer)
         self._caught: Tensor | None = None
+        self._gradient = False  # whether what was caught is of a call with gradient
         self._original: Any = None
         self._attached = False
 
@@ -151,9 +152,9 @@ class Tap:
         self._original = self.layer.__dict__.get("forward")
         self._forward = self.layer.forward
         self._request = (initial, row, position, set(steps) if steps is not None else None)
-        self._caught = None
+        self._caught, self._gradient = None, False
         self._attached = True
-        self.layer.forward = self._stand_in  # type: ignore[method-assign]
+        self.layer.forward = _StandIn(self)  # type: ignore[method-assign]
 
     def detach(self) -> Tensor | None:
         """Put the layer's own forward back; the caught states (K, S), None where the layer was not called."""
@@ -165,16 +166,15 @@ class Tap:
         caught, self._caught, self._attached = self._caught, None, False
         return caught
 
-    # Names as torch's, so that a call by keyword still works.
-    def _stand_in(self, input: Any, hx: Any = None) -> Any:
+    def _stand_in(self, inputs: Any, hx: Any) -> Any:
         initial, row, position, steps = self._request
-        self._check(input, hx, steps, len(initial) if initial is not None else None)
+        self._check(inputs, hx, steps, len(initial) if initial is not None else None)
         if initial is None:
-            initial = input.new_zeros(input.shape[0 if self.layer.batch_first else 1], self.state_size)
-        output, final, caught = run(self.layer, input, initial, row, position, self._forward)
-        if torch.is_grad_enabled() or not self.layer.training:
+            initial = inputs.new_zeros(inputs.shape[0 if self.layer.batch_first else 1], self.state_size)
+        output, final, caught = run(self.layer, inputs, initial, row, position, self._forward)
+        if torch.is_grad_enabled() or not self._gradient:
             # Clone: under CUDA graphs the next call would write over it.
-            self._caught = caught.clone()
+            self._caught, self._gradient = caught.clone(), torch.is_grad_enabled()
         return output, final
 
     def _check(self, inputs: Any, hx: Any, steps: set[int] | None, batch: int | None) -> None:
@@ -204,6 +204,24 @@ class Tap:
                 f" {', '.join(str(count) for count in sorted(steps))}: its steps cannot be told apart."
                 " If the module feeds it step by step, use explicit mode (state_size=)."
             )
+
+
+class _StandIn:
+    """The `forward` of a layer with a tap; a copy of the layer, deep or pickled, gets the plain one in its place."""
+
+    def __init__(self, tap: Tap) -> None:
+        self._tap = tap
+
+    # Names as torch's, so that a call by keyword still works.
+    def __call__(self, input: Any, hx: Any = None) -> Any:
+        return self._tap._stand_in(input, hx)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _same, (self._tap._forward,)
+
+
+def _same(forward: Callable[..., Any]) -> Callable[..., Any]:
+    return forward
 
 
 def _widths(layer: RecurrentLayer) -> list[int]:

@@ -1,0 +1,195 @@
+"""What both callbacks share: the module's core, and evaluation that feeds every series in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from mptt.callbacks.core import Core, find_core
+from mptt.errors import MPTTError
+from mptt.inference import CarriedState, check_in_order
+from mptt.windows import Int64Array, WindowIndex
+
+Evaluation = Literal["stateful", "independent"]
+
+
+class RecurrentCallback(pl.Callback):
+    """Carries states through validation, test and predict; the base of the callbacks that train.
+
+    Sequential stateful evaluation: each row of a batch is a stretch of a series, and starts from the state in which the
+    last stretch of its series ended; zeros for the first. A batch says so by `site`, `start` and `length`, integers
+    (B,): steps `start .. start + length - 1` of series `site`; rows that are shorter than others are padded at the end.
+    A site comes once in a batch, and its stretches follow one another without a gap.
+
+    States that are caught are those of the layer's last call in a step.
+    """
+
+    def __init__(
+        self,
+        rnn: str | Sequence[str] | None = None,
+        state_size: int | None = None,
+        windows: WindowIndex | None = None,
+        evaluation: Evaluation = "stateful",
+    ) -> None:
+        if evaluation not in ("stateful", "independent"):
+            raise MPTTError(f'evaluation is "stateful" or "independent", found {evaluation!r}.')
+        self.rnn = rnn
+        self.state_size = state_size
+        self.windows = windows
+        self.evaluation = evaluation
+        self._core: Core | None = None
+        self._carried: CarriedState | None = None
+        self._stretch: tuple[Int64Array, Int64Array, Int64Array] | None = None
+        self._ran: bool | None = None  # whether the core ran in this epoch; None before its first batch
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse what is not there yet, before anything runs."""
+        if trainer.world_size > 1:
+            raise MPTTError(
+                f"{type(self).__name__} runs in one process, found {trainer.world_size}; use Trainer(devices=1)."
+            )
+        alike = [type(one).__name__ for one in trainer.callbacks if isinstance(one, RecurrentCallback)]  # type: ignore[attr-defined]
+        if len(alike) > 1:
+            raise MPTTError(f"Only one callback can set the initial states, found {', '.join(alike)}; keep one.")
+        self._core = self._ran = None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to watch whether the core runs."""
+        self._ran = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse to go on where no state comes out of training."""
+        core = self._find_core(pl_module)
+        core.release()
+        if self._ran is False:
+            raise MPTTError(
+                f"{type(self).__name__} caught no state in this epoch: training_step did not run"
+                f" {', '.join(core.sizes)}. Name the layer that it runs with rnn=, or use explicit mode (state_size=)."
+            )
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Set the states to go on from."""
+        self._start_stretch(pl_module, batch, batch_idx)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the states reached."""
+        self._end_stretch(outputs)
+
+    # The same for the two other passes; Lightning names a hook for each.
+    on_test_batch_start = on_predict_batch_start = on_validation_batch_start
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the module as it was."""
+        self._release()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave the module as it was."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._core is not None:
+            self._core.release()
+        self._core = self._carried = None
+
+    def _find_core(self, module: pl.LightningModule) -> Core:
+        if self._core is None:
+            self._core = find_core(module, self.rnn, self.state_size, type(self).__name__)
+        return self._core
+
+    def _finish_training(self, module: pl.LightningModule, outputs: Any) -> Tensor | None:
+        states = self._find_core(module).finish(outputs)
+        self._ran = bool(self._ran) or states is not None
+        return states
+
+    def _start_stretch(self, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.evaluation == "independent":
+            return
+        core = self._find_core(module)
+        if self._carried is None:
+            self._carried = CarriedState(sum(core.sizes.values()))
+        if batch_idx == 0:
+            self._carried.reset()
+        self._stretch = site, start, length = stretch_of(batch)
+        check_in_order(self._carried, site, start)
+        row, position = torch.arange(len(site)), torch.from_numpy(length - 1)
+        core.start(batch, self._carried.read(site, site, start), row, position, {int(length.max())})
+
+    def _end_stretch(self, outputs: Any) -> None:
+        if self._core is None or self._carried is None or self._stretch is None:
+            return
+        (site, start, length), self._stretch = self._stretch, None
+        states = self._core.finish(outputs)
+        if states is None:
+            raise MPTTError(
+                "No state came out of this evaluation step, so none can be carried on: the recurrent layer was not"
+                ' called. Call it in the step, or pass evaluation="independent".'
+            )
+        self._carried.keep(site, site, start + length, states)
+
+    def _window_table(self, trainer: pl.Trainer) -> WindowIndex:
+        windows = self.windows
+        if windows is None:
+            windows = getattr(trainer.datamodule, "windows", None)  # type: ignore[attr-defined]
+        if not isinstance(windows, WindowIndex):
+            raise MPTTError(
+                f"{type(self).__name__} needs the table of training windows, found {type(windows).__name__}: pass"
+                " windows=WindowIndex(site, start, length), or give the DataModule an attribute `windows`."
+            )
+        return windows
+
+
+def stretch_of(batch: Any) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """The site, start and length of each row of an evaluation batch.
+
+    Raises:
+        MPTTError: the batch does not say, or not in integers (B,).
+    """
+    keys = ("site", "start", "length")
+    if not isinstance(batch, dict) or any(key not in batch for key in keys):
+        raise MPTTError(
+            "Sequential stateful evaluation needs to know which stretch of which series each row is: batch['site'],"
+            f" batch['start'] and batch['length'], integers (B,); found {_contents(batch)}. Add them, or evaluate from"
+            ' zero state with evaluation="independent".'
+        )
+    found = [torch.as_tensor(batch[key]).cpu() for key in keys]
+    if len({one.shape for one in found}) > 1 or any(one.ndim != 1 or one.is_floating_point() for one in found):
+        listed = ", ".join(f"{key} {one.dtype} {tuple(one.shape)}" for key, one in zip(keys, found, strict=True))
+        raise MPTTError(f"batch['site'], batch['start'] and batch['length'] must be integers (B,); found {listed}.")
+    site, start, length = (np.asarray(one, dtype=np.int64) for one in found)
+    if length.min(initial=1) < 1:
+        raise MPTTError(f"Stretches have 1 step or more, found batch['length'] = {length.min()}.")
+    return site, start, length
+
+
+def window_ids(batch: Any, owner: str) -> Tensor:
+    """The window ids (B,) of a training batch.
+
+    Raises:
+        MPTTError: the batch has none.
+    """
+    if not isinstance(batch, dict) or "window" not in batch:
+        raise MPTTError(
+            f"{owner} needs the ids of a batch's windows: batch['window'], integers (B,), the rows of the window table"
+            f" that the samples are; found {_contents(batch)}. Let the dataset return a dict and put them in."
+        )
+    return torch.as_tensor(batch["window"])
+
+
+def _contents(batch: Any) -> str:
+    return f"a dict with {', '.join(map(str, batch))}" if isinstance(batch, dict) else f"a {type(batch).__name__}"

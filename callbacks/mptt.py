@@ -1,0 +1,228 @@
+"""Message Propagation Through Time as a Lightning callback."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids
+from mptt.callbacks.linkage import evaluation_step, link
+from mptt.callbacks.memory import Memory
+from mptt.errors import MPTTError, MPTTWarning
+from mptt.statemap import StateMap
+from mptt.windows import WindowIndex
+
+_SAVED = "mptt_memory"
+
+
+class MPTTCallback(RecurrentCallback):
+    """Starts each shuffled training window from the message that other windows left for it (arXiv 2309.16882).
+
+    While a window trains, its states pass the steps at which other windows begin. They are filed in `memory`; when such
+    a window comes up, in this epoch or the next, it starts from its message instead of zeros. In the first epoch all
+    start from zeros. Validation, test and predict feed each series in order, as in `RecurrentCallback`.
+
+    By default ("drop-in") the callback finds the module's one recurrent layer, sets its initial state and catches its
+    states, in training batches only; no line of the module changes, and nothing stays in it. The layer must get
+    whole windows, batched, and no initial state from the module. Where it is called several times for a batch, each
+    call starts from the message, and the states of the last one with gradient are filed. For any other core
+    ("explicit"), pass `state_size`: the batch then has `batch["h0"]` (B, S), and `training_step` returns
+    `{"loss": ..., "states": ...}` with the states after each step (B, L, S); the evaluation steps return `states`
+    likewise.
+
+    All that a training batch needs is `batch["window"]` (B,), the ids of its windows in the table.
+
+    Logged at the end of an epoch: `mptt/share`, windows that have a message; `mptt/age`, mean age of messages in
+    epochs; `mptt/distance`, mean distance between a message and the newest write to it, root mean square over the
+    units.
+
+    The memory goes into checkpoints. A checkpoint from the middle of an epoch holds the writes of its first part, and
+    Lightning resumes with the epoch's first batches again: resume from the end of an epoch, or use a loader
+    with `state_dict` and `load_state_dict`.
+
+    Args:
+        delta: weight of the earlier epochs' message against this epoch's writes, in number of writes.
+        zero_init_epochs: first epochs in which windows start from zeros (and write).
+        warmup_epochs: first epochs without reads and writes; then one pass over each training series sets all
+            messages (Enhanced MPTT, linkage reconstruction). 0: none.
+        rnn: name of the recurrent layer, or several; by default the only one.
+        state_size: numbers in a state, S; chooses explicit mode. By default the module's attribute `state_size`, where
+            it has no recurrent layer.
+        windows: the table of training windows; by default the DataModule's attribute `windows`.
+        device: where the memory lives; "auto": with the module.
+        evaluation: "stateful", or "independent": leave evaluation alone.
+        series: for `warmup_epochs`, batches over the training series in order, each with `site`, `start` and
+            `length`; by default the DataModule's `series_dataloader()`. They go through `predict_step` if the module
+            has its own, else through `validation_step`, with logging off.
+
+    Attributes:
+        memory: the StateMap; with several recurrent layers a dict of them, by name of the layer. From the start of fit.
+
+    Raises:
+        MPTTError: at the start of fit or the first batch, for what the callback cannot work with; says what to do.
+
+    Example:
+        >>> callback = MPTTCallback(delta=1.0)
+        >>> trainer = pl.Trainer(callbacks=[callback], logger=False)
+    """
+
+    def __init__(
+        self,
+        delta: float = 1.0,
+        zero_init_epochs: int = 1,
+        warmup_epochs: int = 0,
+        rnn: str | Sequence[str] | None = None,
+        state_size: int | None = None,
+        windows: WindowIndex | None = None,
+        device: str = "auto",
+        evaluation: Evaluation = "stateful",
+        series: Iterable[Any] | None = None,
+    ) -> None:
+        super().__init__(rnn, state_size, windows, evaluation)
+        for name, value in (("delta", delta), ("zero_init_epochs", zero_init_epochs), ("warmup_epochs", warmup_epochs)):
+            if not value >= 0:
+                raise MPTTError(f"{name} must be 0 or more, found {value}.")
+        self.delta = delta
+        self.zero_init_epochs = zero_init_epochs
+        self.warmup_epochs = warmup_epochs
+        self.device = device
+        self.series = series
+        self._memory: Memory | None = None
+        self._saved: dict[str, Any] | None = None
+        self._target: Tensor = torch.empty(0, dtype=torch.int64)
+        self._warned = False
+
+    @property
+    def memory(self) -> StateMap | dict[str, StateMap]:
+        """The messages.
+
+        Raises:
+            MPTTError: before the first fit.
+        """
+        maps = self._ready().maps
+        return next(iter(maps.values())) if len(maps) == 1 else maps
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse what is not there yet, before anything runs."""
+        super().setup(trainer, pl_module, stage)
+        self._saved = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make the memory, or go on with that of the last fit of this Trainer, or of the checkpoint."""
+        sizes = self._find_core(pl_module).sizes
+        windows = self._window_table(trainer)
+        last = self._memory
+        going_on = last is not None and trainer.global_step > 0
+        if last is None or not (going_on and last.sizes == sizes and last.windows.fingerprint == windows.fingerprint):
+            device = pl_module.device if self.device == "auto" else torch.device(self.device)
+            self._memory = Memory(windows, sizes, self.delta, device)
+            self._warned = False
+        self._restore()
+        if self.warmup_epochs and not self._ready().linked:
+            self._series_batches(trainer)
+            evaluation_step(pl_module)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the memory of a checkpoint: sharded strategies load theirs only after the start of fit."""
+        self._restore()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reconstruct the linkage where its epoch has come."""
+        super().on_train_epoch_start(trainer, pl_module)
+        self._open_epoch(trainer, pl_module)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Read: set the initial states."""
+        self._open_epoch(trainer, pl_module)
+        memory = self._ready()
+        ids = memory.keymap.check(window_ids(batch, "MPTTCallback"))
+        row, self._target, position = memory.keymap.links(ids)
+        reading = memory.epoch >= max(self.zero_init_epochs, self.warmup_epochs)
+        if reading:
+            initial = memory.read_rows(torch.from_numpy(ids))
+        else:
+            initial = torch.zeros(len(ids), memory.state_size, device=memory.device)
+        steps = {memory.longest, int(memory.windows.length[ids].max())}
+        self._find_core(pl_module).start(batch, initial, row, position, steps)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write: file the states of the forward pass that trained the batch."""
+        states = self._finish_training(pl_module, outputs)
+        memory = self._ready()
+        if states is not None and memory.epoch >= self.warmup_epochs:
+            memory.write_rows(self._target, states)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Propagate."""
+        super().on_train_epoch_end(trainer, pl_module)
+        memory = self._ready()
+        self._warn_of_refused(memory)
+        pl_module.log_dict({f"mptt/{name}": value for name, value in memory.report().items()})
+        memory.close_epochs_before(trainer.current_epoch + 1)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the memory into the checkpoint."""
+        if self._memory is not None:
+            checkpoint[_SAVED] = self._memory.state_dict()
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Hold the memory of a checkpoint until the windows and the core are known."""
+        if trainer.state.fn != "fit":
+            return
+        self._saved = checkpoint.get(_SAVED)
+        if self._saved is None:
+            warnings.warn(
+                "The checkpoint holds no MPTT memory; training goes on from an empty one.", MPTTWarning, stacklevel=2
+            )
+
+    def _ready(self) -> Memory:
+        if self._memory is None:
+            raise MPTTError("MPTTCallback has no memory before the start of fit.")
+        return self._memory
+
+    def _restore(self) -> None:
+        saved, self._saved = self._saved, None
+        if saved is not None:
+            self._ready().load_state_dict(saved)
+
+    def _open_epoch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        memory = self._ready()
+        memory.close_epochs_before(trainer.current_epoch)
+        if self.warmup_epochs and memory.epoch >= self.warmup_epochs and not memory.linked:
+            link(trainer, module, self._find_core(module), memory, self._series_batches(trainer))
+
+    def _warn_of_refused(self, memory: Memory) -> None:
+        if not self._warned and (refused := memory.refused):
+            self._warned = True
+            warnings.warn(
+                f"{refused} batch(es) had states that are not finite; they were not filed, and the memory kept its"
+                " messages. The training itself may have diverged: look at the loss, lower the learning rate or clip"
+                " the gradient.",
+                MPTTWarning,
+                stacklevel=2,
+            )
+
+    def _series_batches(self, trainer: pl.Trainer) -> Iterable[Any]:
+        if self.series is not None:
+            return self.series
+        make = getattr(trainer.datamodule, "series_dataloader", None)  # type: ignore[attr-defined]
+        if make is None:
+            raise MPTTError(
+                "Enhanced MPTT (warmup_epochs > 0) walks along the training series: pass"
+                " MPTTCallback(series=loader) whose batches have site, start and length, or give the DataModule a"
+                " method series_dataloader()."
+            )
+        return make()
