@@ -1,0 +1,17 @@
+"""Lightning DataModules for series, and the readers of real data sets."""
+
+from mptt.datamodules.camels_us import CAMELSUSDataModule, read_camels_us
+from mptt.datamodules.series import SeriesDataModule
+from mptt.datamodules.simulated import SimulatedBasin, simulate_basin
+from mptt.datamodules.swat import SWATDataModule, read_swat_csv, write_swat_csv
+
+__all__ = [
+    "CAMELSUSDataModule",
+    "SWATDataModule",
+    "SeriesDataModule",
+    "SimulatedBasin",
+    "read_camels_us",
+    "read_swat_csv",
+    "simulate_basin",
+    "write_swat_csv",
+]

@@ -1,0 +1,150 @@
+"""The attribute files of CAMELS-US: one row a basin, semicolons between the fields.
+
+Units are those of Addor et al. (2017), doi:10.5194/hess-21-5293-2017.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Container, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from mptt.datamodules.checks import listed
+from mptt.datamodules.tables import MISSING, described, read_text
+from mptt.errors import MPTTError, MPTTWarning
+
+ATTRIBUTES = {
+    "huc_02": ("", "two-digit hydrologic unit (region)"),
+    "gauge_name": ("", "name of the gauge"),
+    "gauge_lat": ("degrees_north", "latitude of the gauge"),
+    "gauge_lon": ("degrees_east", "longitude of the gauge"),
+    "elev_mean": ("m", "mean elevation"),
+    "slope_mean": ("m/km", "mean slope"),
+    "area_gages2": ("km2", "area, from GAGES-II"),
+    "area_geospa_fabric": ("km2", "area, from the geospatial fabric"),
+    "p_mean": ("mm/day", "mean precipitation"),
+    "pet_mean": ("mm/day", "mean potential evapotranspiration"),
+    "p_seasonality": ("1", "seasonality of precipitation: positive for summer, negative for winter peaks"),
+    "frac_snow": ("1", "part of precipitation on days below 0 degC"),
+    "aridity": ("1", "potential evapotranspiration over precipitation"),
+    "high_prec_freq": ("days/year", "days with at least five times the mean precipitation"),
+    "high_prec_dur": ("days", "mean length of a run of days with high precipitation"),
+    "high_prec_timing": ("", "season with most days of high precipitation"),
+    "low_prec_freq": ("days/year", "days with less than 1 mm"),
+    "low_prec_dur": ("days", "mean length of a run of dry days"),
+    "low_prec_timing": ("", "season with most dry days"),
+    "q_mean": ("mm/day", "mean streamflow"),
+    "runoff_ratio": ("1", "mean streamflow over mean precipitation"),
+    "slope_fdc": ("1", "slope of the flow duration curve between its 33rd and 66th percentile"),
+    "baseflow_index": ("1", "baseflow over streamflow"),
+    "stream_elas": ("1", "sensitivity of annual streamflow to annual precipitation"),
+    "q5": ("mm/day", "5 % quantile of streamflow"),
+    "q95": ("mm/day", "95 % quantile of streamflow"),
+    "high_q_freq": ("days/year", "days above nine times the median streamflow"),
+    "high_q_dur": ("days", "mean length of a run of days with high flow"),
+    "low_q_freq": ("days/year", "days below a fifth of the mean streamflow"),
+    "low_q_dur": ("days", "mean length of a run of days with low flow"),
+    "zero_q_freq": ("1", "part of the days without flow"),
+    "hfd_mean": ("day", "mean day of the water year by which half of the year's flow has passed"),
+    "soil_depth_pelletier": ("m", "depth to bedrock, at most 50"),
+    "soil_depth_statsgo": ("m", "depth of soil, at most 1.5"),
+    "soil_porosity": ("1", "porosity of the soil"),
+    "soil_conductivity": ("cm/h", "saturated hydraulic conductivity of the soil"),
+    "max_water_content": ("m", "largest water content of the soil"),
+    "sand_frac": ("percent", "sand in the soil"),
+    "silt_frac": ("percent", "silt in the soil"),
+    "clay_frac": ("percent", "clay in the soil"),
+    "water_frac": ("percent", "part of the top soil layers that is water"),
+    "organic_frac": ("percent", "part of the top soil layers that is organic material"),
+    "other_frac": ("percent", "part of the top soil layers that is neither of the classes"),
+    "frac_forest": ("1", "part under forest"),
+    "lai_max": ("1", "largest monthly mean of the leaf area index"),
+    "lai_diff": ("1", "largest less smallest monthly mean of the leaf area index"),
+    "gvf_max": ("1", "largest monthly mean of the green vegetation fraction"),
+    "gvf_diff": ("1", "largest less smallest monthly mean of the green vegetation fraction"),
+    "dom_land_cover": ("", "main land cover"),
+    "dom_land_cover_frac": ("1", "part under the main land cover"),
+    "root_depth_50": ("m", "depth above which half of the roots are"),
+    "root_depth_99": ("m", "depth above which 99 % of the roots are"),
+    "geol_1st_class": ("", "most common geologic class"),
+    "glim_1st_class_frac": ("1", "part of the most common geologic class"),
+    "geol_2nd_class": ("", "second most common geologic class"),
+    "glim_2nd_class_frac": ("1", "part of the second most common geologic class"),
+    "carbonate_rocks_frac": ("1", "part of carbonate sedimentary rocks"),
+    "geol_porostiy": ("1", "porosity below the soil (so spelt in the data set)"),
+    "geol_permeability": ("log10(m2)", "permeability below the soil"),
+}
+
+
+def read_attributes(root: Path, basins: Sequence[str], taken: Container[Any]) -> dict[str, xr.Variable]:
+    """Read the columns of `camels_attributes_v2.0/camels_*.txt`, joined by gauge id.
+
+    Args:
+        root: the folder of the data set, or the one with the files.
+        basins: gauge ids.
+        taken: names that no column may have.
+
+    Returns:
+        Variables on (site,): float32 with NaN, or text with "" where a basin has none.
+
+    Raises:
+        MPTTError: no file, or one that is not as published.
+    """
+    folders = [root / "camels_attributes_v2.0", root]
+    files = next((files for folder in folders if (files := sorted(folder.glob("camels_*.txt")))), None)
+    if not files:
+        raise MPTTError(
+            f"No attribute file camels_*.txt in {folders[0]}, nor in {root}. Put them there (doi:10.5065/D6G73C3Q), or"
+            " read without (attributes=False)."
+        )
+    variables: dict[str, xr.Variable] = {}
+    absent: dict[str, str] = {}
+    for path in files:
+        table = _attribute_table(path)
+        absent |= {basin: path.name for basin in basins if basin not in table.index}
+        for name in map(str, table.columns):
+            if name in variables or name in taken:
+                raise MPTTError(f"{path} has a column {name}, which another file has too. Rename one of them.")
+            values = _numbers_or_text(table[name]).reindex(list(basins))
+            array = values.to_numpy(np.float32) if values.dtype.kind == "f" else values.fillna("").to_numpy(np.str_)
+            variables[name] = xr.Variable("site", array, described(*ATTRIBUTES.get(name, ("", name))))
+    if absent:
+        named = listed(f"{basin} (not in {file})" for basin, file in absent.items())
+        warnings.warn(f"{len(absent)} of {len(basins)} basins lack attributes: {named}.", MPTTWarning, stacklevel=3)
+    return variables
+
+
+def _attribute_table(path: Path) -> pd.DataFrame:
+    """Fields as text, indexed by gauge id."""
+    lines = read_text(path).decode("utf-8-sig").splitlines()
+    header = [name.strip() for name in lines[0].split(";")]
+    if "gauge_id" not in header:
+        raise MPTTError(
+            f"{path} has no column gauge_id, separated by semicolons; its first line is {lines[0][:200]!r}."
+        )
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        fields = [field.strip() for field in line.split(";")]
+        if line.strip() and len(fields) != len(header):
+            raise MPTTError(
+                f"{path}, line {number}: {len(fields)} fields where the first line names {len(header)}, in"
+                f" {line[:120]!r}. Get an intact copy."
+            )
+        if line.strip():
+            rows.append(fields)
+    table = pd.DataFrame(rows, columns=header, dtype="str").set_index("gauge_id")
+    if (twice := table.index.duplicated()).any():
+        raise MPTTError(f"{path} has more than one row of gauge {table.index[twice][0]}.")
+    return table
+
+
+def _numbers_or_text(column: pd.Series[str]) -> pd.Series[Any]:
+    """Numbers where all fields are; a code with a leading zero, as 01, is text."""
+    column = column.mask(column.isin(MISSING))
+    numbers = pd.to_numeric(column, errors="coerce").astype("float64")
+    return column if (numbers.isna() & column.notna()).any() or column.str.match(r"0\d").any() else numbers

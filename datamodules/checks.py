@@ -1,0 +1,250 @@
+"""What a data set must be before anything is trained on it."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from mptt.datamodules.parts import Part
+from mptt.errors import MPTTError, MPTTWarning
+
+Values = Mapping[str, npt.NDArray[np.float32]]  # name of a variable: (site, time)
+Mask = npt.NDArray[np.bool_]
+
+
+def check_whole(least: int, **settings: Any) -> None:
+    """Check that settings are whole numbers, `least` or more.
+
+    Raises:
+        MPTTError: one is not.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+            raise MPTTError(f"{name} is a whole number, at least {least}; found {value!r}.")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Check that a setting is one of a few words.
+
+    Raises:
+        MPTTError: it is not.
+    """
+    if value not in choices:
+        raise MPTTError(f"{name} is {' or '.join(map(repr, choices))}; found {value!r}.")
+
+
+def check_dataset(
+    dataset: xr.Dataset, inputs: Sequence[str], targets: Sequence[str], attributes: Sequence[str]
+) -> None:
+    """Check that a data set has the dimensions, sites, time axis and variables asked for.
+
+    Raises:
+        MPTTError: one of them is not as it must be; names it, and what to do.
+    """
+    if missing := {"site", "time"} - set(dataset.dims):
+        raise MPTTError(
+            f"A data set has the dimensions site and time; {' and '.join(sorted(missing))} missing, found"
+            f" {tuple(dataset.dims)}. Rename them, or add one with dataset.expand_dims(site=['name'])."
+        )
+    if missing := {"site", "time"} - set(dataset.indexes):
+        raise MPTTError(
+            f"The data set has no coordinate {' and '.join(sorted(missing))}: name the sites and date the steps, with"
+            " dataset.assign_coords(site=[...], time=[...])."
+        )
+    check_sites(site_names(dataset))
+    check_time(dataset.indexes["time"])
+    for role, names, dims in (
+        ("input", inputs, ("site", "time")),
+        ("target", targets, ("site", "time")),
+        ("attribute", attributes, ("site",)),
+    ):
+        if role != "attribute" and not names:
+            raise MPTTError(f"No {role} is named; the data set has {listed(_of_dims(dataset, dims))}.")
+        if twice := sorted({name for name in names if list(names).count(name) > 1}):
+            raise MPTTError(f"Each {role} is named once; {', '.join(twice)} is named again.")
+        for name in names:
+            _check_variable(dataset, role, name, dims)
+
+
+def check_sites(sites: Sequence[str]) -> None:
+    """Check that there are sites, and that no two have one name.
+
+    Raises:
+        MPTTError: none, or the names that come again.
+    """
+    if not sites:
+        raise MPTTError("The data set has no site.")
+    names, count = np.unique(sites, return_counts=True)
+    if (count > 1).any():
+        raise MPTTError(
+            f"Site ids must differ; {listed(names[count > 1])} come(s) more than once. Rename them, or keep the first"
+            " of each with dataset.drop_duplicates('site')."
+        )
+
+
+def check_time(time: pd.Index) -> None:
+    """Check that a time axis goes up in equal steps, or month by month.
+
+    Raises:
+        MPTTError: it holds no dates, fewer than two, or a date that does not follow the one before it.
+    """
+    moments, months = _moments(time)
+    if len(moments) < 2:
+        raise MPTTError(f"The time axis has {len(moments)} step(s); at least 2 are needed.")
+    step, month_step = np.diff(moments), np.diff(months)
+    if (month_step == month_step[0]).all() and month_step[0] > 0:
+        return
+    steps, count = np.unique(step[step > 0], return_counts=True)
+    usual = steps[count.argmax()] if len(steps) else 0
+    for wrong, what, way_out in (
+        (step == 0, "comes twice", "Drop the duplicates (dataset.drop_duplicates('time'))."),
+        (step < 0, "is earlier than the date before it", "Sort the data (dataset.sortby('time'))."),
+        (
+            step != usual,
+            f"does not follow the date before it by the usual step of {_readable(usual / 1e6)}",
+            "Fill the gap (dataset.reindex, then the inputs), or cut the data there.",
+        ),
+    ):
+        if wrong.any():
+            first = int(np.flatnonzero(wrong)[0]) + 1
+            raise MPTTError(
+                f"The time axis is not even: {time[first]} (entry {first}) {what}, {time[first - 1]};"
+                f" {int(wrong.sum())} such place(s) in {len(moments)} steps. {way_out}"
+            )
+
+
+def check_complete(inputs: Values, recorded: Mask, sites: Sequence[str], time: pd.Index) -> None:
+    """Check that the inputs have no gap inside the sites' records.
+
+    Raises:
+        MPTTError: which, where, how many.
+    """
+    if absent := [sites[site] for site in np.flatnonzero(~recorded.any(axis=1)).tolist()]:
+        raise MPTTError(
+            f"{len(absent)} of {len(sites)} site(s) without any input: {listed(absent)}. Leave them out, with"
+            " dataset.sel(site=[...])."
+        )
+    found = []
+    for name, values in inputs.items():
+        gap = recorded & ~np.isfinite(values)
+        if count := int(gap.sum()):
+            site = int(gap.any(axis=1).argmax())
+            found.append(
+                f"{name}: {count} of {int(recorded.sum())} values, at {int(gap.any(axis=1).sum())} site(s), first at"
+                f" site {sites[site]}, {time[int(gap[site].argmax())]}"
+            )
+    if found:
+        raise MPTTError(
+            f"Inputs have missing or infinite values ({'; '.join(found)}). Fill them first, leave the variable or the"
+            " site out, or cut the data there."
+        )
+
+
+def check_targets(targets: Values, parts: Mapping[str, Part], warmup: int, sites: Sequence[str]) -> None:
+    """Check that every target has values to learn from and to be scored on; warn of sites without.
+
+    Raises:
+        MPTTError: a target without value in a part, or infinite.
+    """
+    for name, values in targets.items():
+        if (infinite := np.isinf(values)).any():
+            site = int(infinite.any(axis=1).argmax())
+            raise MPTTError(
+                f"The target {name} has {int(infinite.sum())} infinite value(s), first at site {sites[site]}, entry"
+                f" {int(infinite[site].argmax())} of time. Missing is NaN: dataset.where(abs(dataset) < inf)."
+            )
+        for label, part in parts.items():
+            skipped = 0 if label == "train" else warmup
+            stretches = zip(part.site, part.begin + skipped, part.begin + part.length, strict=True)
+            known = np.array([np.isfinite(values[site, begin:end]).any() for site, begin, end in stretches])
+            if not known.any():
+                raise MPTTError(
+                    f"The target {name} has no value in the {label} part"
+                    f"{f' after its warm-up of {skipped} steps' if skipped else ''}, at any site; change the split"
+                    f"{' or the warm-up' if skipped else ''}."
+                )
+            if label == "train" and not known.all():
+                lacking = [sites[site] for site in part.site[~known]]
+                warnings.warn(
+                    f"No value of {name} in the training part of {len(lacking)} site(s), so nothing is learned"
+                    f" from them: {listed(lacking)}.",
+                    MPTTWarning,
+                    stacklevel=3,
+                )
+
+
+def as_float32(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """The values as float32, not copied if they are; what float32 cannot hold becomes infinite."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
+
+
+def site_names(dataset: xr.Dataset) -> list[str]:
+    """The names of the sites, as strings whatever they are stored as."""
+    return [site.decode() if isinstance(site, bytes) else str(site) for site in dataset["site"].values]
+
+
+def listed(names: Iterable[object], most: int = 10) -> str:
+    """Names in a message, the first few of many."""
+    words = [str(name) for name in names]
+    return (", ".join(words[:most]) or "none") + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
+def _check_variable(dataset: xr.Dataset, role: str, name: str, dims: tuple[str, ...]) -> None:
+    if name not in dataset.variables:
+        there = _of_dims(dataset, dims)
+        lower = {other.lower(): other for other in there}
+        near = [lower[key] for key in difflib.get_close_matches(str(name).lower(), lower, n=3, cutoff=0.5)]
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {listed(there)}."
+        raise MPTTError(f"The data set has no {role} variable {name!r}. {hint}")
+    variable = dataset[name]
+    if set(variable.dims) != set(dims):
+        raise MPTTError(
+            f"The {role} {name} has the dimensions {variable.dims}; it needs {dims}. Choose one entry of the others"
+            " with dataset.isel, or another variable."
+        )
+    if variable.dtype.kind not in "fiub":
+        raise MPTTError(f"The {role} {name} is not numeric ({variable.dtype}); encode it as numbers or leave it out.")
+    if role == "attribute" and (missing := ~np.isfinite(as_float32(variable.values))).any():
+        sites = np.array(site_names(dataset))[missing]
+        raise MPTTError(
+            f"The attribute {name} is missing or infinite for {len(sites)} site(s): {listed(sites)}."
+            " Fill it, or leave the attribute or the sites out."
+        )
+
+
+def _of_dims(dataset: xr.Dataset, dims: tuple[str, ...]) -> list[str]:
+    return [
+        str(name)
+        for name, variable in dataset.variables.items()
+        if set(variable.dims) == set(dims) and name not in ("site", "time")
+    ]
+
+
+def _moments(time: pd.Index) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Microseconds from some fixed date, and months likewise."""
+    if isinstance(time, xr.CFTimeIndex):
+        return time.asi8, np.asarray(12 * time.year + time.month, dtype=np.int64)
+    values = np.asarray(time)
+    if values.dtype.kind != "M":
+        raise MPTTError(
+            f"The time coordinate holds {values.dtype}, not dates; decode it (xarray.decode_cf) or make it"
+            " datetime64[s]."
+        )
+    if (wrong := np.isnat(values)).any():
+        raise MPTTError(
+            f"The time axis has {int(wrong.sum())} missing date(s), first at entry {int(np.argmax(wrong))}."
+        )
+    return values.astype("datetime64[us]").astype(np.int64), values.astype("datetime64[M]").astype(np.int64)
+
+
+def _readable(seconds: float) -> str:
+    return f"{seconds / 86400:g} days" if seconds >= 86400 else f"{seconds:g} seconds"

@@ -1,0 +1,156 @@
+"""Daily text tables: read fast, and line by line only to say which line is no row of the table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mptt.errors import MPTTError
+
+MISSING = ("", "NA", "NaN", "nan")
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A text file with a row a day.
+
+    Attributes:
+        path: of the file, for messages.
+        content: of the file, as of `read_text`.
+        columns: name and dtype of each: "int64" (whole, never missing), "float32", "float64", "str", "category".
+        skip: lines above the first row.
+        separator: between fields; None: white space, and no quotes.
+        date_fault: of a row, by column: what is wrong with its date; None if nothing is.
+    """
+
+    path: Path
+    content: bytes
+    columns: Mapping[str, str]
+    skip: int
+    separator: str | None
+    date_fault: Callable[[Mapping[str, str]], str | None]
+
+    def read(self) -> pd.DataFrame:
+        """All rows.
+
+        Raises:
+            MPTTError: a line is no row of the table; which, and why.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)  # numbers too large for float32 are found below
+            try:
+                table = pd.read_csv(
+                    io.BytesIO(self.content),
+                    sep=self.separator or r"\s+",
+                    names=list(self.columns),
+                    dtype=dict(self.columns),
+                    header=None,
+                    skiprows=self.skip,
+                    index_col=False,
+                    skipinitialspace=True,
+                    na_values=list(MISSING),
+                    keep_default_na=False,
+                    quoting=csv.QUOTE_NONE if self.separator is None else csv.QUOTE_MINIMAL,
+                    encoding="utf-8-sig",
+                )
+            except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
+                self.refuse(str(error))
+        # The parser fills short lines up with missing values.
+        floats = [name for name, kind in self.columns.items() if kind.startswith("float")]
+        if table.iloc[:, -1].isna().any() or np.isinf(table[floats].to_numpy()).any():
+            self._check_lines()
+        return table
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Name the first line that is no row of the table, or else the reason that something went wrong."""
+        self._check_lines()
+        raise MPTTError(f"{self.path} cannot be read as a table: {reason}.")
+
+    def _check_lines(self) -> None:
+        for number, fields in self._lines():
+            if fault := self._fault(fields):
+                text = (self.separator or " ").join(fields)[:120]
+                raise MPTTError(
+                    f"{self.path}, line {number}: {fault}, in {text!r}. Correct the line, or get an intact copy."
+                )
+
+    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+        text = io.StringIO(self.content.decode("utf-8-sig"), newline="")
+        if self.separator is None:
+            rows = ((number, line.split()) for number, line in enumerate(text, start=1))
+        else:
+            reader = csv.reader(text, delimiter=self.separator, skipinitialspace=True)
+            rows = ((reader.line_num, row) for row in reader)
+        try:
+            yield from ((number, fields) for number, fields in rows if number > self.skip and fields)
+        except csv.Error as error:
+            raise MPTTError(f"{self.path}, line {reader.line_num}: {error}. Get an intact copy.") from error
+
+    def _fault(self, fields: list[str]) -> str | None:
+        if len(fields) != len(self.columns):
+            names = " ".join(self.columns)
+            return f"{len(fields)} fields where {len(self.columns)} are due ({names[:120]})"
+        row = dict(zip(self.columns, fields, strict=True))
+        for name, text in row.items():
+            kind = self.columns[name]
+            try:
+                if kind == "int64":
+                    good = text.isdecimal() and len(text) <= 8
+                else:
+                    good = not kind.startswith("float") or text.strip() in MISSING or abs(float(text)) < _LARGEST
+            except ValueError:
+                good = False
+            if not good:
+                return f"{name} is {text!r}, not a{' whole' if kind == 'int64' else ''} number"
+        return self.date_fault(row)
+
+
+def read_text(path: Path) -> bytes:
+    """The content of a UTF-8 text file.
+
+    Raises:
+        MPTTError: it is empty, or something else.
+    """
+    content = path.read_bytes()
+    if not content.strip():
+        raise MPTTError(f"{path} is empty. Get an intact copy.")
+    try:
+        if b"\0" in content:
+            raise ValueError("it holds zero bytes")
+        content.decode("utf-8-sig")
+    except ValueError as error:
+        raise MPTTError(f"{path} is not a text file in UTF-8 ({error}). Unpack it, or get an intact copy.") from error
+    return content
+
+
+def check_days(path: Path, days: npt.NDArray[np.datetime64]) -> None:
+    """Check that the rows of a file are consecutive days.
+
+    Raises:
+        MPTTError: the first that does not follow, and how many there are.
+    """
+    steps = np.diff(days).astype("timedelta64[D]").astype(np.int64)
+    if (bad := np.flatnonzero(steps != 1)).size:
+        before, after, step = days[bad[0]], days[bad[0] + 1], steps[bad[0]]
+        what = "goes back" if step < 0 else "stands twice" if step == 0 else f"comes {step} days"
+        raise MPTTError(
+            f"{path}: the date {after} {what} after {before}; rows must be consecutive days in order. Found"
+            f" {bad.size} such place(s). Sort the table, drop repeated rows, add the missing days with missing values,"
+            " or get an intact copy."
+        )
+
+
+def described(units: str, meaning: str) -> dict[str, str]:
+    """The attributes of a variable."""
+    return {"units": units, "long_name": meaning}

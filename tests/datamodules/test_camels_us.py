@@ -1,0 +1,504 @@
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+
+from mptt import MPTTError, MPTTWarning
+from mptt.datamodules.camels_us import FORCING, CAMELSUSDataModule, read_camels_us
+
+NAMES = "Dayl(s)\tPRCP(mm/day)\tSRAD(W/m2)\tSWE(mm)\tTmax(C)\tTmin(C)\tVp(Pa)"
+PLAIN = "Year Mnth Day Hr\t" + NAMES
+LOWER = "Year Mnth Day Hr dayl(s) prcp(mm/day) srad(W/m2) swe(mm) tmax(C) tmin(C) vp(Pa)"
+TABS = "\t".join(["Year", "Mnth", "Day", "Hr"]) + "\t" + NAMES.lower()
+AREA = 2_446_575.546  # m2; 1 cubic foot per second is 1 mm/day: 0.028316846592 * 86400 * 1000 / 1000
+
+
+def weather_of(day):
+    """Seven values that tell which day and variable they are of."""
+    return [round(1000 * nth + day + 0.25, 2) for nth in range(1, 8)]
+
+
+def write_weather(path, start="2000-01-01", days=10, header=PLAIN, area=f"{AREA:.3f}", tabs=False):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["  45.50", " 318.00", f" {area}", header]
+    for nth, date in enumerate(pd.date_range(start, periods=days, unit="s")):
+        between = "\t" if tabs else " "
+        stamp = between.join(map(str, [date.year, date.month, date.day, 12])) if tabs else f"{date:%Y %m %d} 12"
+        lines.append("\t".join([stamp, *(f"{value:.2f}" for value in weather_of(nth))]))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_flow(path, basin, start="2000-01-01", flows=range(10), flags=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flows = list(flows)
+    flags = flags or ["A"] * len(flows)
+    dates = pd.date_range(start, periods=len(flows), unit="s")
+    path.write_text(
+        "".join(
+            f"{basin} {date:%Y %m %d} {flow:8.2f} {flag}\n"
+            for date, flow, flag in zip(dates, flows, flags, strict=True)
+        )
+    )
+
+
+def write_basin(root, basin, unit="", product="nldas", label=None, start="2000-01-01", **weather):
+    name = f"{basin}_lump_{label or product}_forcing_leap.txt"
+    write_weather(root / "basin_mean_forcing" / product / unit / name, start, **weather)
+    write_flow(root / "usgs_streamflow" / unit / f"{basin}_streamflow_qc.txt", basin, start)
+
+
+def write_attributes(root, **tables):
+    folder = root / "camels_attributes_v2.0"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, lines in tables.items():
+        (folder / f"camels_{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two basins in folders of hydrologic units, with attributes."""
+    write_basin(tmp_path, "01000001", unit="01")
+    write_basin(tmp_path, "12000002", unit="12")
+    write_attributes(
+        tmp_path,
+        name=["gauge_id;huc_02;gauge_name", "12000002;12;Dry Creek, TX", "01000001;01;Wet River, ME"],
+        vege=[
+            "gauge_id;lai_max;dom_land_cover;root_depth_50",
+            "01000001;4.5;    Mixed Forests;NA",
+            "12000002;1.5;NA;0.3",
+        ],
+    )
+    return tmp_path
+
+
+def weather_file(root, basin="01000001"):
+    return next(root.glob(f"basin_mean_forcing/*/**/{basin}_*.txt"))
+
+
+def flow_file(root, basin="01000001"):
+    return next(root.glob(f"usgs_streamflow/**/{basin}_*.txt"))
+
+
+def replace_line(path, number, text):
+    lines = path.read_text().split("\n")
+    lines[number - 1 : number] = [] if text is None else [text]
+    path.write_text("\n".join(lines))
+
+
+def read(root, **arguments):
+    return read_camels_us(root, forcing="nldas", **arguments)
+
+
+def test_reads_what_was_written(root):
+    dataset = read(root)
+    assert dataset["site"].values.tolist() == ["01000001", "12000002"]
+    assert dataset["time"].dtype == "datetime64[s]"
+    np.testing.assert_array_equal(dataset["time"], np.arange("2000-01-01", "2000-01-11", dtype="datetime64[D]"))
+    expected = np.array([weather_of(day) for day in range(10)], np.float32).T
+    for name, values in zip(FORCING, expected, strict=True):
+        assert dataset[name].dims == ("site", "time")
+        assert dataset[name].dtype == np.float32
+        np.testing.assert_array_equal(dataset[name][0], values)
+    np.testing.assert_allclose(dataset["streamflow"][1], np.arange(10), rtol=1e-6)
+    assert dataset["streamflow"].dtype == np.float32
+
+
+def test_header_gives_area_elevation_and_latitude(root):
+    dataset = read(root)
+    np.testing.assert_allclose(dataset["area"], AREA / 1e6, rtol=1e-7)
+    assert dataset["elevation"].values.tolist() == [318, 318]
+    assert dataset["latitude"].values.tolist() == [45.5, 45.5]
+
+
+def test_streamflow_is_depth_over_the_area_of_the_header(root):
+    write_basin(root, "05000003", unit="05", area=f"{AREA / 4:.3f}")
+    with pytest.warns(MPTTWarning, match="lack attributes: 05000003"):
+        dataset = read(root)
+    np.testing.assert_allclose(dataset["streamflow"].sel(site="05000003"), 4 * np.arange(10), rtol=1e-6)
+
+
+def test_attributes_are_joined_by_id(root):
+    dataset = read(root)
+    assert dataset["lai_max"].values.tolist() == [4.5, 1.5]
+    assert dataset["lai_max"].dtype == np.float32
+    assert dataset["gauge_name"].values.tolist() == ["Wet River, ME", "Dry Creek, TX"]
+    assert dataset["huc_02"].values.tolist() == ["01", "12"]
+
+
+def test_missing_attributes_are_nan_or_empty_text(root):
+    dataset = read(root)
+    assert dataset["dom_land_cover"].values.tolist() == ["Mixed Forests", ""]
+    np.testing.assert_array_equal(dataset["root_depth_50"], np.array([np.nan, 0.3], np.float32))
+
+
+def test_the_kind_of_an_attribute_does_not_depend_on_the_basins_chosen(root):
+    write_attributes(root, geol=["gauge_id;geol_2nd_class", "01000001;NA", "12000002;Basalt"])
+    assert read(root, basins=["01000001"])["geol_2nd_class"].values.tolist() == [""]
+
+
+def test_every_variable_says_what_it_is(root):
+    write_attributes(root, extra=["gauge_id;mystery", "01000001;1", "12000002;2"])
+    dataset = read(root)
+    for name, variable in dataset.data_vars.items():
+        assert set(variable.attrs) == {"units", "long_name"}, name
+    assert dataset["streamflow"].attrs["units"] == "mm/day"
+    assert dataset["area"].attrs["units"] == "km2"
+    assert "10.5194/hess-19-209-2015" in dataset.attrs["references"]
+    assert "10.5194/hess-21-5293-2017" in dataset.attrs["references"]
+    assert {"title", "license", "source"} <= set(dataset.attrs)
+
+
+def test_without_attributes_no_attribute_file_is_needed(tmp_path):
+    write_basin(tmp_path, "01000001")
+    assert set(read(tmp_path, attributes=False).data_vars) == {*FORCING, "streamflow", "area", "elevation", "latitude"}
+    with pytest.raises(MPTTError, match=r"No attribute file camels_\*.txt in .*attributes_v2.0.*attributes=False"):
+        read(tmp_path)
+
+
+def test_survives_netcdf(root, tmp_path):
+    dataset = read(root)
+    dataset.to_netcdf(tmp_path / "camels.nc")
+    with xr.open_dataset(tmp_path / "camels.nc") as again:
+        xr.testing.assert_identical(again, dataset)
+
+
+@pytest.mark.parametrize(
+    ("label", "header", "tabs"), [("cida", LOWER, False), ("nldas", PLAIN, False), ("maurer_extended", TABS, True)]
+)
+@pytest.mark.parametrize("unit", ["", "01"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_layouts_and_headers_of_all_products(tmp_path, label, header, tabs, unit, ending):
+    write_basin(tmp_path, "01000001", unit, label=label, header=header, tabs=tabs)
+    for path in (weather_file(tmp_path), flow_file(tmp_path)):
+        path.write_bytes(path.read_text().rstrip().replace("\n", ending).encode())
+    dataset = read(tmp_path, attributes=False)
+    np.testing.assert_array_equal(dataset["vp"][0], np.array([weather_of(day)[-1] for day in range(10)], np.float32))
+    np.testing.assert_allclose(dataset["streamflow"][0], np.arange(10), rtol=1e-6)
+
+
+def test_columns_are_found_by_name(tmp_path):
+    names = PLAIN.split()
+    write_basin(tmp_path, "01000001", header=" ".join([*names[:4], *names[:3:-1]]))
+    np.testing.assert_array_equal(read(tmp_path, attributes=False)["dayl"][0, 0], np.float32(7000.25))
+
+
+def test_missing_flow_is_nan_and_zero_flow_is_zero(root):
+    write_flow(flow_file(root), "01000001", flows=[0, -999, 5, 0, -999], flags=["A", "M", "M", "A:e", "A"])
+    flow = read(root)["streamflow"][0, :5].values
+    np.testing.assert_array_equal(flow, [0, np.nan, np.nan, 0, np.nan])
+
+
+def test_weather_and_flow_are_joined_by_date(root):
+    write_flow(flow_file(root), "01000001", start="2000-01-04", flows=range(3, 12))
+    dataset = read(root)
+    assert dataset["time"].values[[0, -1]].astype("datetime64[D]").astype(str).tolist() == ["2000-01-01", "2000-01-12"]
+    np.testing.assert_allclose(dataset["streamflow"][0], [np.nan] * 3 + list(range(3, 12)), rtol=1e-6)
+    np.testing.assert_array_equal(np.isnan(dataset["prcp"][0]), [False] * 10 + [True] * 2)
+
+
+def test_basins_of_different_periods_share_one_axis(root):
+    write_basin(root, "05000003", start="1999-12-25", days=4)
+    dataset = read(root, attributes=False)
+    assert dataset.sizes["time"] == 17
+    assert dataset["prcp"].notnull().sum("time").values.tolist() == [10, 4, 10]
+    assert dataset["prcp"].sel(site="01000001", time="2000-01-01") == weather_of(0)[1]
+    assert dataset["streamflow"].notnull().sum("time").values.tolist() == [10, 10, 10]
+
+
+def test_missing_weather_is_nan(root):
+    replace_line(weather_file(root), 6, "2000 01 02 12\t1.0\tNaN\t3\t4\t5\t6\t7")
+    assert read(root)["prcp"].isnull().values.sum() == 1
+
+
+def test_leap_days_are_days(tmp_path):
+    write_basin(tmp_path, "01000001", start="2000-02-27", days=4)
+    days = read(tmp_path, attributes=False)["time"].dt.strftime("%m-%d").values[:4]
+    assert days.tolist() == ["02-27", "02-28", "02-29", "03-01"]
+
+
+def test_basins_without_weather_or_flow_are_left_out_with_one_warning(root):
+    write_basin(root, "02000004")
+    write_basin(root, "03000005")
+    flow_file(root, "02000004").unlink()
+    weather_file(root, "03000005").unlink()
+    with pytest.warns(MPTTWarning) as caught:
+        dataset = read(root)
+    assert dataset["site"].values.tolist() == ["01000001", "12000002"]
+    assert [str(warning.message) for warning in caught] == [
+        "2 of 4 basins left out: 02000004 (no streamflow), 03000005 (no nldas forcing)."
+    ]
+    with pytest.raises(MPTTError, match=r"not complete: 02000004 \(no streamflow\)"):
+        read(root, basins=["01000001", "02000004"])
+
+
+def test_basins_come_in_the_order_asked_for(root):
+    assert read(root, basins=["12000002", "01000001"])["site"].values.tolist() == ["12000002", "01000001"]
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_basins_from_a_text_file(root, kind):
+    (root / "basins.txt").write_text("12000002\r\n\n")
+    assert read(root, basins=kind(root / "basins.txt"))["site"].values.tolist() == ["12000002"]
+
+
+@pytest.mark.parametrize(
+    ("basins", "message"),
+    [
+        ([1000001], "string of 8 digits, as '01000001'; found 1000001"),
+        ([np.int64(1000001)], "as '01000001'; found"),
+        ([None], "string of 8 digits.*NoneType"),
+        (["1000001"], "No file of basin 1000001. Near '1000001': 01000001"),
+        (["99999999"], "No file of basin 99999999. There are 01000001, 12000002"),
+        (["01000001", "01000001"], "more than once: 01000001"),
+        ([], "list of basins is empty"),
+        ("01000001", r"No list of basins at 01000001.*a list of ids, as \['01031500'\]"),
+    ],
+)
+def test_wrong_basins(root, basins, message):
+    with pytest.raises(MPTTError, match=message):
+        read(root, basins=basins)
+
+
+def test_missing_folders(root, tmp_path_factory):
+    with pytest.raises(MPTTError, match="No CAMELS-US folder at /nowhere: found nothing there"):
+        read("/nowhere")
+    with pytest.raises(MPTTError, match="found a file there"):
+        read(weather_file(root))
+    with pytest.raises(MPTTError, match=r"has no folder basin_mean_forcing; it holds none"):
+        read(tmp_path_factory.mktemp("bare"))
+    (root / "usgs_streamflow").rename(root / "flow")
+    with pytest.raises(
+        MPTTError, match=r"no folder usgs_streamflow; it holds basin_mean_forcing, camels_attributes_v2.0, flow"
+    ):
+        read(root)
+
+
+def test_a_folder_too_high_is_pointed_down(root):
+    with pytest.raises(MPTTError, match=f"There is one in {root}: give that as root"):
+        read(root.parent)
+
+
+def test_unknown_product(root):
+    (root / "basin_mean_forcing" / "maurer").mkdir()
+    with pytest.raises(MPTTError, match=r"No forcing 'daymet' in .*; products there: maurer, nldas"):
+        read_camels_us(root)
+    with pytest.raises(MPTTError, match=r"No file <gauge>_lump_<product>_forcing_leap.txt in .*maurer"):
+        read_camels_us(root, forcing="maurer")
+
+
+def test_no_basin_with_both(tmp_path):
+    write_basin(tmp_path, "01000001")
+    flow_file(tmp_path).rename(flow_file(tmp_path).with_name("01000002_streamflow_qc.txt"))
+    with pytest.raises(MPTTError, match=r"No basin has both nldas forcing and streamflow: 01000001 \(no streamflow\)"):
+        read(tmp_path)
+
+
+def test_two_files_of_one_basin(root):
+    write_basin(root, "01000001", unit="02")
+    with pytest.raises(MPTTError, match="Basin 01000001 has two files"):
+        read(root)
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "message"),
+    [
+        (1, "north", r"line 1: the latitude \(degrees_north\), one number, is due here; found 'north'"),
+        (3, PLAIN, r"line 3: the area \(m2\), one number, is due here"),
+        (3, "", r"line 3: the area .* found ''"),
+        (3, " 0", "line 3: the area is 0 m2; streamflow in mm/day needs a positive one"),
+        (3, "-5", "line 3: the area is -5 m2"),
+        (4, PLAIN.replace("PRCP", "rain"), r"line 4: column\(s\) prcp not there once"),
+        (4, PLAIN + "\tmy(1)\tMy(2)", r"line 4: column\(s\) my not there once"),
+        (4, PLAIN + "\tprcp(mm/day)", r"line 4: column\(s\) prcp not there once"),
+        (7, "2000 01 03 12\t1\t2\tthree\t4\t5\t6\t7", "line 7: srad is 'three', not a number, in '2000 01 03"),
+        (7, "2000 01 03 12\t1\t2\tinf\t4\t5\t6\t7", "line 7: srad is 'inf', not a number"),
+        (
+            7,
+            "2000 01 03 12\t1\t2\t3",
+            r"line 7: 7 fields where 11 are due \(year mnth day hr dayl .*\), in '2000 01 03",
+        ),
+        (7, "2000 01 03 12\t1\t2\t3\t4\t5\t6\t7\t8", "line 7: 12 fields where 11"),
+        (7, "2000 02 30 12\t1\t2\t3\t4\t5\t6\t7", "line 7: 2000-02-30 is not a date"),
+        (7, "2000 13 01 12\t1\t2\t3\t4\t5\t6\t7", "line 7: 2000-13-01 is not a date"),
+        (7, "20000 01 03 12\t1\t2\t3\t4\t5\t6\t7", "line 7: 20000-01-03 is not a date"),
+        (7, "99999999999999999999 01 03 12\t1\t2\t3\t4\t5\t6\t7", "line 7: year is '9+', not a whole number"),
+        (7, "2000 01 3.5 12\t1\t2\t3\t4\t5\t6\t7", "line 7: day is '3.5', not a whole number"),
+        (7, '2000 01 "03 12\t1\t2\t3\t4\t5\t6\t7', "line 7: day is '\"03', not a whole number"),
+        (14, "2000 01 10 12\t1\t2", "line 14: 6 fields"),
+        (7, None, r"forcing_leap.txt: the date 2000-01-04 comes 2 days after 2000-01-02; .* Found 1 such place"),
+        (7, "2000 01 02 12\t1\t2\t3\t4\t5\t6\t7", "the date 2000-01-02 stands twice after 2000-01-02"),
+        (7, "1999 01 02 12\t1\t2\t3\t4\t5\t6\t7", "the date 1999-01-02 goes back after 2000-01-02"),
+    ],
+)
+def test_damaged_weather_files(root, line, text, message):
+    path = weather_file(root)
+    replace_line(path, line, text)
+    with pytest.raises(MPTTError, match=f"(?s){path.parent}.*{message}"):
+        read(root)
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "message"),
+    [
+        (3, "01000001 2000 01 03 wet A", "line 3: flow is 'wet', not a number, in '01000001 2000"),
+        (3, "01000001 2000 01 03 5.0", "line 3: 5 fields where 6 are due"),
+        (3, "01000001 2000 01 03 5.0 A e", "line 3: 7 fields where 6 are due"),
+        (1, "01000001 2000 01 01 5.0 A e", "line 1: 7 fields where 6 are due"),
+        (3, "01000001 2000 01 33 5.0 A", "line 3: 2000-01-33 is not a date"),
+        (3, "USGS0001 2000 01 03 5.0 A", "line 3: gauge is 'USGS0001', not a whole number"),
+        (3, "02000009 2000 01 03 5.0 A", "has rows of gauge 02000009, by its name it is of 01000001"),
+        (3, None, "the date 2000-01-04 comes 2 days after 2000-01-02"),
+    ],
+)
+def test_damaged_flow_files(root, line, text, message):
+    path = flow_file(root)
+    replace_line(path, line, text)
+    with pytest.raises(MPTTError, match=f"{path}.*{message}"):
+        read(root)
+
+
+@pytest.mark.parametrize("find", [weather_file, flow_file])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b" \n\n", "is empty"),
+        (b"\x1f\x8b\x08\x00\x00\x00", "is not a text file"),
+        (b"45\n\xff\xfe\xfa\n", "is not a text file"),
+    ],
+)
+def test_empty_and_binary_files(root, find, content, message):
+    find(root).write_bytes(content)
+    with pytest.raises(MPTTError, match=f"{find(root)} {message}"):
+        read(root)
+
+
+@pytest.mark.parametrize("lines", [1, 3, 4])
+def test_weather_files_cut_short(root, lines):
+    path = weather_file(root)
+    path.write_text("\n".join(path.read_text().split("\n")[:lines]) + "\n")
+    with pytest.raises(MPTTError, match=rf"is cut short: {lines} line\(s\), where latitude"):
+        read(root)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["id;a", "01000001;1"], "has no column gauge_id, separated by semicolons; its first line is 'id;a'"),
+        (
+            ["gauge_id;a;b", "01000001;1;2", "12000002;1"],
+            "camels_vege.txt, line 3: 2 fields where the first line names 3",
+        ),
+        (
+            ["gauge_id;a", "01000001;1", "12000002;1;4"],
+            "line 3: 3 fields where the first line names 2, in '12000002;1;4'",
+        ),
+        (["gauge_id;a", "01000001;1", "01000001;2"], "more than one row of gauge 01000001"),
+        (["gauge_id;gauge_name", "01000001;a", "12000002;b"], "column gauge_name, which another file has too"),
+    ],
+)
+def test_damaged_attribute_files(root, lines, message):
+    write_attributes(root, vege=lines)
+    with pytest.raises(MPTTError, match=message):
+        read(root)
+
+
+def test_datamodule_makes_batches(tmp_path):
+    for basin, days in (("01000001", 120), ("12000002", 90)):
+        write_basin(tmp_path, basin, days=days)
+        write_flow(flow_file(tmp_path, basin), basin, flows=np.arange(days) % 17)
+    data = CAMELSUSDataModule(
+        tmp_path, forcing="nldas", inputs=["prcp", "tmax"], attributes=["area"], window=20, stride=10, batch_size=4
+    )
+    data.setup("fit")
+    assert data.sites == ["01000001", "12000002"]
+    batch = next(iter(data.train_dataloader()))
+    assert batch["x"].shape == (4, 20, 3)
+    assert batch["y"].shape == (4, 20, 1)
+    assert torch.isfinite(batch["x"]).all()
+
+
+def test_datamodule_reads_attribute_files_only_where_needed(root):
+    assert "lai_max" not in CAMELSUSDataModule(root, forcing="nldas", attributes=["area"]).load()
+    assert "lai_max" in CAMELSUSDataModule(root, forcing="nldas", attributes=["area", "lai_max"]).load()
+
+
+# On the real files, where they are.
+
+REAL = Path(os.environ.get("MPTT_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+needs = {
+    name: pytest.mark.skipif(not (REAL / name).is_dir(), reason=f"no {name} in {REAL.resolve()} (set MPTT_REAL_DATA)")
+    for name in ("camels_us", "camels_us_flat")
+}
+
+
+def observed_by_the_authors():
+    """Streamflow in the published model output of 01031500, mm/day."""
+    folder = REAL / "camels_us/model_output_daymet/model_output/flow_timeseries/daymet/01"
+    table = pd.read_csv(folder / "01031500_05_model_output.txt", sep=r"\s+")
+    dates = pd.to_datetime({"year": table["YR"], "month": table["MNTH"], "day": table["DY"]})
+    return xr.DataArray(table["OBS_RUN"], coords={"time": dates.to_numpy("datetime64[s]")}, dims="time")
+
+
+@needs["camels_us"]
+def test_real_streamflow_equals_the_published_depth():
+    flow = read_camels_us(REAL / "camels_us", ["01031500"])["streamflow"].sel(site="01031500")
+    assert flow.sel(time="1980-10-01").item() == pytest.approx(0.5550, abs=5e-5)
+    published = observed_by_the_authors()
+    flow = flow.sel(time=published["time"])
+    ratio = published / flow.astype(float)
+    assert ratio.mean().item() == pytest.approx(0.999998, abs=1e-6)
+    assert int(flow.isnull().sum()) == 92
+    known = flow.notnull()
+    np.testing.assert_allclose(flow[known], published[known], rtol=5e-6, atol=6e-5)
+
+
+@needs["camels_us"]
+def test_real_basins_of_hydrologic_units():
+    with pytest.warns(MPTTWarning, match=r"1 of 6 basins left out: 01031500 \(no nldas forcing\)"):
+        dataset = read_camels_us(REAL / "camels_us", forcing="nldas")
+    assert dataset.sizes == {"site": 5, "time": 12784}
+    zero_days = (dataset["streamflow"] == 0).sum("time")
+    assert zero_days.sel(site="08023080") == 1369
+    assert zero_days.sel(site="09386900") == 1517
+    flow = dataset["streamflow"].sel(site="01022500")
+    assert flow.isnull().sum() == 92
+    assert flow.sel(time=slice("2014-10-01", None)).isnull().all()
+    for name, first, last in (("prcp", "1993-09-29", "2013-10-03"), ("streamflow", "1993-10-08", "2013-10-10")):
+        there = dataset["time"][dataset[name].sel(site="08023080").notnull()]
+        assert np.datetime_as_string(there.values[[0, -1]], unit="D").tolist() == [first, last]
+        assert len(there) == (np.datetime64(last) - np.datetime64(first)).astype(int) + 1
+    assert dataset["huc_02"].values.tolist() == ["01", "05", "12", "14", "15"]
+    assert dataset["gauge_lat"].sel(site="01022500").item() == pytest.approx(44.6, abs=0.1)
+    assert all(dataset[name].attrs["long_name"] != name for name in dataset.data_vars)
+
+
+@needs["camels_us_flat"]
+@pytest.mark.parametrize("forcing", ["daymet", "maurer", "maurer_extended", "nldas"])
+def test_real_basins_without_unit_folders(forcing):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset = read_camels_us(REAL / "camels_us_flat", forcing=forcing, attributes=False)
+    assert dataset["site"].values.tolist() == ["01022500", "01547700", "03015500"]
+    period = dataset.sel(time=slice("2000-01-01", "2002-12-31"))
+    assert period.sizes["time"] == 1096
+    assert not any(period[name].isnull().any() for name in period.data_vars)
+    assert dataset.sizes["time"] == (1461 if forcing == "daymet" else 1096)
+    first = {"daymet": -2.36, "maurer": -8.49, "maurer_extended": -2.09, "nldas": -6.44}
+    assert dataset["tmax"][0, 0].item() == pytest.approx(first[forcing])
+
+
+@needs["camels_us"]
+def test_real_basin_through_the_datamodule():
+    data = CAMELSUSDataModule(REAL / "camels_us", ["01031500"], attributes=["area", "aridity"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MPTTWarning)  # one site: attributes are constant
+        data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    assert batch["x"].shape[1:] == (366, 7)
+    assert torch.isfinite(batch["x"]).all()
