@@ -1,0 +1,245 @@
+"""The command line: `mptt fit|validate|test|predict|compare|configs`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from jsonargparse import ActionConfigFile, auto_cli  # type: ignore[attr-defined]
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+# Imported so that their short class names are known.
+import mptt.datamodules
+import mptt.experiments.regressor  # noqa: F401
+from mptt.errors import MPTTError
+from mptt.experiments.compare import Comparison, compare
+from mptt.experiments.configs import config_label, find_config, list_configs
+from mptt.experiments.records import (
+    CONFIG,
+    BestAndLast,
+    EpochTable,
+    PredictionRecord,
+    RunLog,
+    write_atomically,
+    write_versions,
+)
+from mptt.experiments.strategies import STRATEGIES, find_strategy
+
+USAGE = """\
+mptt: recurrent networks on long climate series, trained with messages through time.
+
+  mptt configs                          the packaged configurations, a line each
+  mptt fit      --config NAME_OR_PATH   train, then test the best epoch; into a run directory
+  mptt validate --config NAME_OR_PATH   scores of a run's best epoch (or --ckpt_path last, or a file),
+  mptt test     --config NAME_OR_PATH     of its test part, with predictions and figures,
+  mptt predict  --config NAME_OR_PATH     or its predictions alone
+  mptt compare  NAME_OR_PATH            strategies x seeds at equal budget: table and figures
+
+Every setting can be given after the configuration: --strategy RMB-SSIF --trainer.max_epochs 20 --model.hidden_size 64.
+The configuration of a run is RUN/config.yaml: --config RUN/config.yaml --ckpt_path last resumes it.
+`mptt fit --help`, `mptt compare --help` list everything.
+"""
+
+
+class NamedConfig(ActionConfigFile):
+    """`--config`, for packaged names as well as paths."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        """Take in the file of a name."""
+        super().__call__(parser, cfg, str(find_config(values)), option_string)
+
+
+class MPTTCLI(LightningCLI):
+    """LightningCLI with a strategy and a run directory.
+
+    A run directory holds `config.yaml` (as run), `versions.yaml`, `log.txt`, `metrics.csv`, `checkpoints/best.ckpt` and
+    `last.ckpt`, and after the test `predictions.nc`, `scores.csv` and figures. It can be moved; its `config.yaml`
+    stands for it.
+    """
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser that knows the packaged configurations."""
+        parser = LightningArgumentParser(allow_abbrev=False, **kwargs)
+        parser.add_argument("-c", "--config", action=NamedConfig, help="packaged name, or path of a YAML file")
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what is ours."""
+        parser.add_argument(
+            "--strategy", type=str | None, default="MPTT-delta1", help=", ".join(STRATEGIES) + "; null: none"
+        )
+        parser.add_argument(
+            "--run_dir",
+            type=str | None,
+            default=None,
+            help="where the run is kept; by default the folder of a run's own config.yaml, else runs/NAME",
+        )
+        parser.add_argument("--compare", type=Comparison, default=Comparison(), help="for `mptt compare`")
+        for size in ("input_size", "output_size"):
+            # 0, which the model refuses, where the DataModule does not say; a model without sizes never sees it.
+            parser.link_arguments(
+                "data", f"model.init_args.{size}", lambda data, size=size: getattr(data, size, 0), "instantiate"
+            )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the words given, which are the process's own or those of one run of a comparison."""
+        self.config = parser.parse_args(args)  # type: ignore[arg-type]
+
+    def before_instantiate_classes(self) -> None:
+        """Find the run directory, and bring in what the strategy needs of the data."""
+        config = self.config[self.subcommand]
+        self.run_dir = Path(config.run_dir or _run_dir([Path(str(path)) for path in config.config or []]))
+        if self.subcommand == "fit":
+            self._check_run_dir(config.ckpt_path)
+        else:
+            config.ckpt_path = config.ckpt_path or "best"
+        if config.ckpt_path is not None:
+            config.ckpt_path = str(self._checkpoint(config.ckpt_path))
+        self.strategy = find_strategy(config.strategy) if config.strategy is not None else None
+        if self.strategy is None:
+            return
+        settings = config.data.init_args
+        for name, value in self.strategy.data.items():
+            if name in settings:
+                settings[name] = value
+            elif value not in ("shuffled", "sequential"):
+                raise MPTTError(
+                    f"{config.strategy} needs {name}={value!r}, a setting that {config.data.class_path} lacks."
+                )
+        if settings.get("order") == "lanes":
+            settings["stride"] = settings["window"]
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Add the callbacks of the strategy and of the run directory."""
+        given = self._get(self.config_init, "trainer.callbacks") or []
+        callbacks = [
+            *(given if isinstance(given, list) else [given]),
+            *(self.strategy.callbacks() if self.strategy is not None else ()),
+        ]
+        self.recorded = not self._get(self.config_init, "trainer.fast_dev_run")
+        if self.recorded:
+            callbacks += [
+                EpochTable(self.run_dir),
+                PredictionRecord(self.run_dir),
+                RunLog(self.run_dir),
+                BestAndLast(self.run_dir),
+            ]
+        return super().instantiate_trainer(callbacks=callbacks, default_root_dir=self.run_dir, **kwargs)
+
+    def before_fit(self) -> None:
+        """Note what a repetition needs."""
+        if not self.recorded:
+            return
+        config = self.config["fit"].clone()
+        # The file stands for its folder, and begins from the start: both may change after it is written.
+        config.run_dir = config.ckpt_path = None
+        text = self._parser("fit").dump(config, skip_none=False)
+        write_atomically(self.run_dir / CONFIG, text)
+        write_versions(self.run_dir, config.seed_everything)
+
+    def after_fit(self) -> None:
+        """Test the best epoch."""
+        if self.recorded and self.trainer.state.status == "finished":
+            best, shown = str(self._checkpoint("best")), self.trainer.progress_bar_callback is not None
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=shown)
+
+    def _checkpoint(self, name: str) -> Path:
+        path = self.run_dir / "checkpoints" / f"{name}.ckpt" if name in ("best", "last") else Path(name)
+        if not path.is_file():
+            raise MPTTError(
+                f"There is no checkpoint {path}; --ckpt_path is best, last or a file, and the run directory is"
+                f" {self.run_dir} (--config RUN/{CONFIG} or --run_dir choose another)."
+            )
+        return path
+
+    def _check_run_dir(self, ckpt_path: Any) -> None:
+        if ckpt_path is None and (self.run_dir / "checkpoints").exists():
+            raise MPTTError(
+                f"{self.run_dir} holds a run already. Resume it with `mptt fit --config {self.run_dir / CONFIG}"
+                " --ckpt_path last`, choose another --run_dir, or remove it."
+            )
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        args: words after `mptt`; by default those of the process.
+
+    Raises:
+        SystemExit: with a line that says what went wrong, or the exit code 2 for options that cannot be parsed.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    # A module beside the configuration is found, as `python -m` finds it.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    command = words[0] if words else "--help"
+    try:
+        if command == "configs":
+            print(list_configs())
+        elif command == "compare":
+            options, settings = split_settings(words[1:])
+            auto_cli(compare, args=options, prog="mptt compare", set_defaults={"settings": settings})
+        elif command in MPTTCLI.subcommands():
+            run(words)
+        elif command in ("-h", "--help"):
+            print(USAGE)
+        else:
+            print(USAGE, file=sys.stderr)
+            raise MPTTError(f"There is no command {command!r}.")
+    except (ValueError, MisconfigurationException) as error:
+        said = _ours(error)
+        if said is None:
+            raise
+        raise SystemExit(f"mptt: {said}") from error
+    except KeyboardInterrupt as error:
+        print("mptt: interrupted; what is finished is kept.", file=sys.stderr)
+        raise SystemExit(130) from error
+
+
+def _ours(error: BaseException | None) -> BaseException | None:
+    """The message meant for people: jsonargparse wraps what a constructor raises in one about types."""
+    while error is not None and not isinstance(error, MPTTError | MisconfigurationException):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def run(words: Sequence[str]) -> MPTTCLI:
+    """Run `fit`, `validate`, `test` or `predict`."""
+    # Lightning's own use of torch's pytrees; nothing that a user can act on.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    return MPTTCLI(
+        pl.LightningModule,
+        pl.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        trainer_defaults={"logger": False, "max_epochs": 100, "num_sanity_val_steps": 0, "enable_model_summary": False},
+        save_config_callback=None,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        args=list(words),
+    )
+
+
+def split_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options of `mptt compare` itself, and the settings of its runs that stand between them."""
+    options: list[str] = []
+    settings: list[str] = []
+    target = options
+    for word in words:
+        if word.startswith("-"):
+            target = settings if word.startswith(("--data", "--model", "--trainer")) else options
+        target.append(word)
+    return options, settings
+
+
+def _run_dir(configs: Sequence[Path]) -> Path:
+    runs = [path.parent for path in configs if path.name == CONFIG and (path.parent / "versions.yaml").exists()]
+    return runs[-1] if runs else Path("runs", config_label(configs[-1]) if configs else "run")

@@ -1,0 +1,309 @@
+"""What a run leaves behind: a table of epochs and a log while it trains, predictions and scores when it is tested."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+import xarray as xr
+import yaml
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from mptt.errors import MPTTError, MPTTWarning
+from mptt.experiments import figures
+from mptt.metrics import KGE, NSE, PBIAS, RMSE
+
+CONFIG = "config.yaml"
+PACKAGES = ("mptt", "torch", "pytorch-lightning", "torchmetrics", "numpy", "pandas", "xarray", "zarr")
+METRICS = {"rmse": RMSE, "nse": NSE, "kge": KGE, "pbias": PBIAS}
+
+
+class EpochTable(pl.Callback):
+    """Writes `metrics.csv`: a row an epoch with what was logged, the seconds of training, and of the whole epoch.
+
+    A resumed run goes on with the rows of the epochs that it does not repeat.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.path = Path(folder) / "metrics.csv"
+        self._rows: list[dict[str, Any]] = []
+        self._start = self._aside = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the rows of the epochs that came before."""
+        self._rows = []
+        if self.path.exists() and trainer.current_epoch > 0:
+            before = pd.read_csv(self.path)
+            rows = before[before["epoch"] < trainer.current_epoch].to_dict("records")
+            self._rows = [{str(name): value for name, value in row.items()} for row in rows]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clocks."""
+        self._start, self._aside = time.perf_counter(), 0.0
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock of training."""
+        self._validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on with the clock of training."""
+        self._aside += time.perf_counter() - self._validation_start
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add a row."""
+        total = time.perf_counter() - self._start
+        row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row |= {"train_seconds": total - self._aside, "epoch_seconds": total}
+        self._rows.append(row | {name: float(value) for name, value in trainer.callback_metrics.items()})
+        write_atomically(self.path, pd.DataFrame(self._rows).to_csv(index=False))
+
+
+class BestAndLast(pl.callbacks.Checkpoint):
+    """Writes `last.ckpt` at the end of every epoch, and `best.ckpt` where `val_loss` was the least so far.
+
+    Lightning's ModelCheckpoint writes its last.ckpt only where it also writes a best one, so that a resumed run would
+    repeat all epochs since then; and it forgets the best loss of a run directory that was moved.
+
+    Args:
+        folder: of the run; checkpoints go into its folder `checkpoints`.
+
+    Raises:
+        MPTTError: at the end of training, if the module never logged `val_loss`.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder) / "checkpoints"
+        self.best: float | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write."""
+        loss = trainer.callback_metrics.get("val_loss")
+        if loss is not None and (self.best is None or np.isnan(self.best) or float(loss) < self.best):
+            self.best = float(loss)
+            trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=False)
+        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See that there is a best epoch."""
+        if self.best is None:
+            raise MPTTError(
+                f"No epoch of {type(pl_module).__name__} was validated, so none is best: log `val_loss` in the"
+                " validation of the module."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The least loss."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the least loss."""
+        self.best = state_dict["best"]
+
+
+class RunLog(pl.Callback):
+    """Writes `log.txt`: what Lightning says and what is warned of while it fits, and the error that ended it.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._handler: logging.Handler | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Open the log."""
+        if stage != "fit" or self._handler is not None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        for logger in self._loggers():
+            logger.addHandler(self._handler)
+        self._show, warnings.showwarning = warnings.showwarning, self._warn  # type: ignore[assignment]
+        self._note(f"fit in {self.folder.resolve()}")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Note what ended the run, and say how to go on."""
+        self._note(f"stopped by {type(exception).__name__}", exception)
+        self._close()
+        if isinstance(exception, KeyboardInterrupt) and (self.folder / "checkpoints" / "last.ckpt").exists():
+            rank_zero_info(f"Resume with: mptt fit --config {self.folder / CONFIG} --ckpt_path last")
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Close the log."""
+        if self._handler is not None:
+            self._note(f"finished {trainer.current_epoch} epochs")
+        self._close()
+
+    def _note(self, message: str, error: BaseException | None = None) -> None:
+        if self._handler is not None:
+            about = (type(error), error, error.__traceback__) if error is not None else None
+            self._handler.emit(logging.LogRecord("mptt", logging.INFO, "", 0, message, None, about))
+
+    def _warn(self, message: Any, category: type[Warning], *where: Any) -> None:
+        self._note(f"{category.__name__}: {message}")
+        self._show(message, category, *where)
+
+    def _close(self) -> None:
+        if self._handler is not None:
+            for logger in self._loggers():
+                logger.removeHandler(self._handler)
+            self._handler.close()
+            warnings.showwarning = self._show
+            self._handler = None
+
+    @staticmethod
+    def _loggers() -> list[logging.Logger]:
+        return [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch")]
+
+
+class PredictionRecord(pl.Callback):
+    """Writes what a test gives: `predictions.nc`, `scores.csv`, and the figures of the run; of predict, the first.
+
+    It needs a DataModule with `predictions`, as SeriesDataModule's, and a module whose `predict_step` returns
+    standardised predictions (B, L, K), and whose `test_step` returns them too, or a dict with them as "prediction".
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._predicted: list[Tensor] = []
+        self._batches: list[dict[str, Tensor]] = []
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin afresh."""
+        self._predicted, self._batches = [], []
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the predictions of a batch."""
+        predicted = outputs.get("prediction") if isinstance(outputs, dict) else outputs
+        if isinstance(predicted, Tensor) and predicted.ndim == 3:
+            self._predicted.append(predicted.cpu())
+            self._batches.append({key: batch[key].cpu() for key in ("site", "start", "keep")})
+
+    # The same for predict; Lightning names a hook for each.
+    on_predict_start = on_test_start
+    on_predict_batch_end = on_test_batch_end
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the predictions, score them, and draw."""
+        if self._write(trainer, pl_module):
+            with open_predictions(self.folder) as predictions:
+                scores = score_table(predictions)
+            write_atomically(self.folder / "scores.csv", scores.to_csv(index=False))
+            draw_run(self.folder)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the predictions."""
+        self._write(trainer, pl_module)
+
+    def _write(self, trainer: pl.Trainer, module: pl.LightningModule) -> bool:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        lacking = (
+            f"{type(data).__name__} has no method predictions()"
+            if not hasattr(data, "predictions")
+            else f"{type(module).__name__} returned no predictions (B, L, K)"
+            if not self._predicted
+            else None
+        )
+        if lacking:
+            warnings.warn(f"{lacking}, so predictions and scores are not written.", MPTTWarning, stacklevel=2)
+            return False
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_predictions(data.predictions("test", self._predicted, self._batches), self.folder / "predictions.nc")
+        self._predicted, self._batches = [], []
+        return True
+
+
+def score_table(predictions: xr.Dataset) -> pd.DataFrame:
+    """Scores as a long table: target, site, rmse, nse, kge, pbias; a row for each series with observations.
+
+    Args:
+        predictions: as `predictions.nc`.
+    """
+    scored = figures.scored_steps(predictions)
+    rows = []
+    for target in figures.targets_of(predictions):
+        simulated, observed = (torch.from_numpy(predictions[name].values) for name in (target, f"{target}_observed"))
+        metrics = MetricCollection({name: metric(len(simulated)) for name, metric in METRICS.items()})
+        mask = torch.from_numpy(scored.values) & ~observed.isnan()
+        metrics.update(simulated, observed, site=torch.arange(len(simulated)), mask=mask)
+        scores = {name: np.atleast_1d(values.numpy()) for name, values in metrics.compute().items()}
+        rows += [
+            {"target": target, "site": str(site), **{name: float(scores[name][row]) for name in METRICS}}
+            for row, site in enumerate(predictions["site"].values)
+            if mask[row].any()
+        ]
+    return pd.DataFrame(rows, columns=["target", "site", *METRICS])
+
+
+def save_predictions(predictions: xr.Dataset, path: Path) -> None:
+    """Write predictions as NetCDF, whole or not at all; CF time in whole days or seconds, which hold any calendar."""
+    predictions = predictions.assign_attrs(Conventions="CF-1.10", title="Predictions and observations")
+    predictions["site"].attrs.update(cf_role="timeseries_id", long_name="site")
+    predictions["time"].attrs.update(standard_name="time", long_name="time")
+    # NetCDF keeps the slash for groups.
+    predictions = predictions.rename({name: str(name).replace("/", "_per_") for name in predictions.data_vars})
+    partial = path.with_suffix(".partial")
+    encoding: dict[str, Any] = {str(name): {"zlib": True, "complevel": 4} for name in predictions.data_vars}
+    clock = predictions["time"].dt
+    daily = not ((clock.hour != 0) | (clock.minute != 0) | (clock.second != 0)).any()
+    encoding["time"] = {"units": f"{'days' if daily else 'seconds'} since 1900-01-01", "dtype": "int64"}
+    predictions.to_netcdf(partial, encoding=encoding)
+    os.replace(partial, path)
+
+
+def open_predictions(folder: Path) -> xr.Dataset:
+    """The predictions of a run; its time may run past the year 2262."""
+    return xr.open_dataset(folder / "predictions.nc", decode_times=xr.coders.CFDatetimeCoder(time_unit="s"))
+
+
+def draw_run(folder: Path) -> None:
+    """Draw the figures of a run from its files."""
+    if (folder / "metrics.csv").exists():
+        figures.save(figures.learning_curve(pd.read_csv(folder / "metrics.csv")), folder / "learning_curve")
+    with open_predictions(folder) as predictions:
+        figures.save(figures.hydrographs(predictions), folder / "hydrograph")
+
+
+def write_versions(folder: Path, seed: int | None) -> None:
+    """Write `versions.yaml`: what a repetition of the run needs besides its configuration."""
+    versions: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform(), "seed": seed}
+    versions |= {package: importlib.metadata.version(package) for package in PACKAGES}
+    versions["threads"] = torch.get_num_threads()
+    versions["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    write_atomically(folder / "versions.yaml", yaml.safe_dump(versions, sort_keys=False))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,120 @@
+"""Every packaged configuration runs, in a small form, on data in the layout that it reads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from mptt.datamodules import simulate_basin, write_swat_csv
+from mptt.experiments.cli import main
+from mptt.experiments.compare import Comparison
+from mptt.experiments.configs import FOLDER, config_label, config_names, find_config
+from mptt.experiments.strategies import find_strategy
+
+SMALL = ["--model.hidden_size", "4", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
+SHORT = ["--data.split", "[0.5,0.2,0.3]", "--data.warmup", "200", *SMALL, "--run_dir", "r"]
+BASINS = ("01000001", "03000002")
+ATTRIBUTES = {
+    "topo": ["elev_mean", "slope_mean"],
+    "clim": ["p_mean", "aridity", "frac_snow"],
+    "soil": ["soil_porosity"],
+    "vege": ["frac_forest"],
+}
+REAL = Path(os.environ.get("MPTT_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+
+
+def write_camels(root: Path, years: int = 6) -> None:
+    """Two basins with random weather, and a streamflow that follows it."""
+    random = np.random.default_rng(0)
+    days = pd.date_range("1990-01-01", f"{1989 + years}-12-31")
+    for basin in BASINS:
+        rain = random.gamma(0.3, 9.0, len(days))
+        weather = root / "basin_mean_forcing" / "nldas" / basin[:2] / f"{basin}_lump_nldas_forcing_leap.txt"
+        flow = root / "usgs_streamflow" / basin[:2] / f"{basin}_streamflow_qc.txt"
+        for path in (weather, flow):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [
+            f"{day:%Y %m %d} 12\t36000.00\t{mm:.2f}\t{random.uniform(50, 400):.2f}\t0.00\t9.00\t9.00\t800.00"
+            for day, mm in zip(days, rain, strict=True)
+        ]
+        names = "Year Mnth Day Hr\tDayl(s)\tPRCP(mm/day)\tSRAD(W/m2)\tSWE(mm)\tTmax(C)\tTmin(C)\tVp(Pa)"
+        weather.write_text("\n".join(["  45.50", " 318.00", " 573600000", names, *rows]) + "\n")
+        runoff = pd.Series(rain).ewm(halflife=9).mean()
+        flow.write_text(
+            "".join(f"{basin} {day:%Y %m %d} {100 * mm:8.2f} A\n" for day, mm in zip(days, runoff, strict=True))
+        )
+    folder = root / "camels_attributes_v2.0"
+    folder.mkdir()
+    for table, names in ATTRIBUTES.items():
+        lines = [";".join(["gauge_id", *names])]
+        lines += [";".join([basin, *(f"{random.uniform(0.1, 1):.3f}" for _ in names)]) for basin in BASINS]
+        (folder / f"camels_{table}.txt").write_text("\n".join(lines) + "\n")
+
+
+def check_run(sites: set[str]) -> None:
+    scores = pd.read_csv("r/scores.csv", dtype={"site": str})
+    assert set(scores["site"]) == sites
+    assert np.isfinite(scores[["rmse", "nse", "pbias"]]).all(axis=None)
+    assert Path("r/hydrograph.png").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in config_names() if name.startswith(("quickstart", "simulated"))])
+def test_simulated(name: str, basin_cache: Path) -> None:
+    main(["fit", "--config", name, "--data.years", "14", "--data.cache", str(basin_cache), *SHORT])
+    check_run({"simulated"})
+
+
+@pytest.mark.parametrize("name", [name for name in config_names() if name.startswith("swat")])
+def test_swat(name: str) -> None:
+    write_swat_csv(simulate_basin(years=10), "table.csv")
+    main(["fit", "--config", name, "--data.path", "table.csv", *SHORT])
+    check_run({"table"})
+
+
+def test_camels_us_in_its_layout(tmp_path: Path) -> None:
+    write_camels(tmp_path / "camels")
+    main(["fit", "--config", "camels_us", "--data.root", "camels", *SHORT])
+    check_run(set(BASINS))
+
+
+@pytest.mark.skipif(
+    not (REAL / "camels_us").is_dir(), reason=f"no real basins in {REAL / 'camels_us'} (MPTT_REAL_DATA says where)"
+)
+@pytest.mark.filterwarnings("ignore:1 of 6 basins left out")
+def test_camels_us_on_real_basins() -> None:
+    main(["fit", "--config", "camels_us", "--data.root", str(REAL / "camels_us"), *SMALL, "--run_dir", "r"])
+    check_run({"01022500", "03010655", "08023080", "09035900", "09386900"})
+
+
+def test_streamflow_signatures_are_no_inputs() -> None:
+    settings = yaml.safe_load(find_config("camels_us").read_text())["data"]["init_args"]
+    signatures = "q_mean runoff_ratio slope_fdc baseflow_index stream_elas q5 q95 high_q_freq high_q_dur low_q_freq"
+    assert not {*signatures.split(), "low_q_dur", "zero_q_freq", "hfd_mean"} & {*settings["attributes"]}
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_plan_of_a_comparison_holds(name: str) -> None:
+    plan = Comparison(**yaml.safe_load(find_config(name).read_text()).get("compare", {}))
+    assert len(plan.seeds) >= 3
+    assert all(find_strategy(one) for one in plan.strategies)
+
+
+@pytest.mark.parametrize("kind", ["simulated", "swat"])
+def test_set_up_is_the_papers(kind: str) -> None:
+    for target in ("sw", "sno", "sf"):
+        settings = yaml.safe_load(find_config(f"{kind}/{target}").read_text())
+        data = settings["data"]["init_args"]
+        assert [data[name] for name in ("split", "window", "stride", "warmup", "batch_size")] == [
+            *([0.5, 0.1, 0.4], 366, 183, 730, 64)
+        ]
+        assert settings["model"]["init_args"] == {"core": "gru", "hidden_size": 32}
+
+
+def test_labels_are_packaged_names_or_stems(tmp_path: Path) -> None:
+    assert config_label(FOLDER / "simulated" / "sw.yaml") == "simulated/sw"
+    assert config_label(tmp_path / "mine.yaml") == "mine"
