@@ -122,7 +122,7 @@ def check_in_order(carried: CarriedState, site: Int64Array, start: Int64Array) -
 
 
 def reconstruct_linkage(
-    memory: Memory, keymap: KeyMap, chunks: Iterable[tuple[Int64Array, Int64Array, int]], advance: Advance
+    memory: Memory, keymap: KeyMap, chunks: Iterable[tuple[Int64Array, Int64Array, Int64Array | int]], advance: Advance
 ) -> int:
     """Set every message to the state that one pass over the series gives: the linkage reconstruction of Enhanced MPTT.
 

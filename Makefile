@@ -1,0 +1,35 @@
+# make quickstart   install, simulate, train five strategies with three seeds, table and figures
+# make test         the test suite
+# make lint         format, style and types
+# make bench        what a step costs
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/installed
+
+.PHONY: quickstart test lint bench clean
+
+quickstart: $(INSTALLED)
+	$(BIN)/mptt compare quickstart --workers 2
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest --numprocesses auto
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	rm -rf build/types && mkdir -p build/types/mptt
+	ln -s $(CURDIR)/mptt/* $(CURDIR)/callbacks $(CURDIR)/datamodules $(CURDIR)/experiments build/types/mptt/
+	MYPYPATH=build/types $(BIN)/mypy -p mptt
+
+bench: $(INSTALLED)
+	$(BIN)/python -m mptt.experiments.bench
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist runs data *.egg-info
