@@ -57,17 +57,19 @@ class Memory:
         """File states (K, S)."""
         if not len(rows):
             return
-        rows, states = rows.to(self._last_write.device), states.to(self._last_write.device)
-        finite = states.isfinite().all()
-        distance = (self.read_rows(rows) - states).square().mean(1).sqrt()
-        compared = (self._last_write[rows] >= 0) & finite
-        self._distance += torch.where(compared, distance, 0.0).sum()
-        self._compared += compared.sum()
-        self._last_write[rows] = torch.where(finite, self.epoch, self._last_write[rows])
+        device = self._last_write.device
+        rows, states = rows.to(device, non_blocking=True), states.to(device, non_blocking=True)
         # One refusal for all layers, or their counts would part.
-        states = torch.where(finite, states, torch.nan)
+        finite = states.isfinite().all()
+        states = torch.where(finite, states, 0.0)
+        written = self._last_write.index_select(0, rows)
+        distance = torch.linalg.vector_norm(self.read_rows(rows) - states, dim=1)
+        compared = (written >= 0) & finite
+        self._distance += distance @ compared.to(distance.dtype)
+        self._compared += compared.sum()
+        self._last_write.index_copy_(0, rows, torch.where(finite, self.epoch, written))
         for one, part in zip(self.maps.values(), self.split(states), strict=True):
-            one.write_rows(rows, part)
+            one.write_rows(rows, part, finite)
 
     def link(self, rows: Tensor, states: Tensor) -> None:
         """Set messages (K, S) outright."""
@@ -88,7 +90,9 @@ class Memory:
         """Of the epoch so far: `share` of windows with a message, their mean `age` in epochs, the mean `distance`."""
         has = self._last_write >= 0
         age = torch.where(has, self.epoch - self._last_write, 0).sum() / has.sum().clamp(min=1)
-        return {"share": has.float().mean(), "age": age, "distance": self._distance / self._compared.clamp(min=1)}
+        # Summed as norms; told as root mean squares over the units.
+        distance = self._distance / self._compared.clamp(min=1) / self.state_size**0.5
+        return {"share": has.float().mean(), "age": age, "distance": distance}
 
     def split(self, states: Tensor) -> tuple[Tensor, ...]:
         """States (K, S) by layer."""

@@ -146,28 +146,37 @@ class StateMap:
     def read_rows(self, rows: Tensor) -> Tensor:
         """The messages of rows (K,) known to be in range: (K, S), a copy."""
         rows = rows.to(self.device, non_blocking=True)
-        mu, count = self.mu[rows], self.count[rows].unsqueeze(1).to(self.total.dtype)
-        filtered = (self.delta * mu + self.total[rows]) / (self.delta + count).clamp(min=torch.finfo(mu.dtype).tiny)
-        return torch.where(count > 0, filtered.to(mu.dtype), mu)
+        count = self.count.index_select(0, rows).unsqueeze(1)
+        weight = self._weight_of_mu(count)
+        mu = self.mu.index_select(0, rows).to(self.total.dtype)
+        return self.total.index_select(0, rows).addcmul_(weight, mu).div_(weight + count).to(self.mu.dtype)
 
     @torch.no_grad()
-    def write_rows(self, rows: Tensor, states: Tensor) -> None:
-        """File states (K, S), one for each of rows (K,) known to be in range; a row may come several times."""
+    def write_rows(self, rows: Tensor, states: Tensor, finite: Tensor | None = None) -> None:
+        """File states (K, S), one for each of rows (K,) known to be in range; a row may come several times.
+
+        Args:
+            rows: (K,) int64.
+            states: (K, S), any device and dtype, detached here.
+            finite: () bool, False to refuse the batch, whose states are then 0; by default as the states are.
+        """
         rows = rows.to(self.device, non_blocking=True)
         states = states.detach().to(self.device, self.total.dtype, non_blocking=True)
-        finite = torch.isfinite(states).all()
-        self.total.index_add_(0, rows, torch.where(finite, states, 0))
+        if finite is None:
+            finite = states.isfinite().all()
+            states = torch.where(finite, states, 0.0)
+        self.total.index_add_(0, rows, states)
         self.count.index_add_(0, rows, finite.to(torch.int64).expand(len(rows)))
         self.refused += ~finite
 
     @torch.no_grad()
     def propagate(self) -> None:
         """End an epoch: fold its writes into the messages. Rows without a write keep theirs."""
-        count = self.count.to(self.total.dtype)
-        weight = (self.delta + count).clamp(min=torch.finfo(count.dtype).tiny).reciprocal_()
+        weight = self._weight_of_mu(self.count)
+        share = (weight + self.count).reciprocal_()
         # In place, so that a large memory never stands twice.
-        self.mu.mul_(torch.where(count > 0, self.delta * weight, 1).unsqueeze(1))
-        self.mu.add_(self.total.mul_(weight.unsqueeze(1)))
+        self.mu.mul_((weight * share).unsqueeze(1))
+        self.mu.add_(self.total.mul_(share.unsqueeze(1)))
         self.total.zero_()
         self.count.zero_()
 
@@ -187,6 +196,10 @@ class StateMap:
         self.mu[rows] = states
         self.total[rows] = 0
         self.count[rows] = 0
+
+    def _weight_of_mu(self, count: Tensor) -> Tensor:
+        # Without a write the total is 0, and mu weighs 1 of 1.
+        return torch.full_like(count, self.delta, dtype=self.total.dtype).masked_fill_(count == 0, 1.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a memory is, as tensors and plain values: loads with `torch.load(weights_only=True)`."""

@@ -1,4 +1,3 @@
-import time
 import warnings
 
 import numpy as np
@@ -10,7 +9,6 @@ import xarray as xr
 
 from mptt import MPTTError, MPTTWarning
 from mptt.datamodules import SeriesDataModule
-from mptt.datamodules.batches import TrainingWindows
 from mptt.datamodules.parts import PARTS
 
 DATES = {
@@ -325,8 +323,8 @@ def test_calendars_go_through_to_the_predictions(calendar, tmp_path):
         assert str(table.indexes["time"][-1]) == "2001-10-30 00:00:00"
         at = np.flatnonzero(dataset.indexes["time"].isin(table.indexes["time"]))
         np.testing.assert_allclose(table["y"], at + 1000.0 * np.arange(2)[:, None], atol=0.01)
-        assert table["y"].attrs == {"units": "mm", "long_name": "y predicted"}
-        assert table["y_observed"].attrs["long_name"] == "y observed"
+        assert table["y"].attrs == {"units": "mm", "long_name": "y, predicted"}
+        assert table["y_observed"].attrs["long_name"] == "y, observed"
 
 
 def test_thousand_years(tmp_path):
@@ -428,37 +426,19 @@ def test_loaders_need_no_setup_by_hand():
 # Speed
 
 
-def test_set_up_of_many_sites_is_array_work():
-    """A tenth of 671 sites x 35 years x 8 variables, in a tenth of its 10 s."""
-    random = np.random.default_rng(0)
-    shape = (67, 12784)
-    names = [f"v{nth}" for nth in range(8)]
-    variables = {name: (("site", "time"), random.random(shape, np.float32)) for name in [*names, "q"]}
-    dataset = xr.Dataset(variables, {"site": np.arange(67).astype(str), "time": days(shape[1])})
-    data = SeriesDataModule(dataset, inputs=names, targets=["q"])
-    started = time.process_time()
-    data.setup("fit")
-    assert time.process_time() - started < 1
-
-
-def test_batch_is_cut_in_well_under_a_millisecond():
-    dataset = dated([(0, 20000)], days(20000))
-    data = SeriesDataModule(
-        dataset.assign({f"x{nth}": dataset["x"] for nth in range(6)}),
-        inputs=["x", *(f"x{nth}" for nth in range(6))],
-        targets=["y"],
-    )
-    data.setup("fit")
-    windows = TrainingWindows(data._series, data.parts["train"], data.windows)
-    ids, seconds = np.random.default_rng(0).integers(0, len(windows), (50, 64)).tolist(), []
-    for batch in ids:
-        started = time.perf_counter()
-        assert windows.__getitems__(batch)["x"].shape == (64, 366, 7)
-        seconds.append(time.perf_counter() - started)
-    assert np.median(seconds) < 1e-3
-
-
 def test_indexes_of_pandas_are_read_as_they_are():
     data = module(dated([(0, 100)], pd.date_range("2000", periods=100, freq="h")))
     data.setup("fit")
     assert isinstance(data.time, pd.DatetimeIndex)
+
+
+# Devices
+
+
+def test_what_a_batch_holds_stays_on_the_host():
+    data = quiet_setup(module())
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        moved = data.transfer_batch_to_device(next(iter(loader)), torch.device("meta"), 0)
+        on_host = {name for name, values in moved.items() if values.device.type == "cpu"}
+        assert on_host == {"window", "site", "start", "length"} & set(moved)
+        assert {values.device.type for name, values in moved.items() if name not in on_host} == {"meta"}
