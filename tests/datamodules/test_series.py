@@ -423,9 +423,6 @@ def test_loaders_need_no_setup_by_hand():
     assert next(iter(module(dated([(0, 100)], days(100))).val_dataloader()))["x"].shape == (1, 10, 1)
 
 
-# Speed
-
-
 def test_indexes_of_pandas_are_read_as_they_are():
     data = module(dated([(0, 100)], pd.date_range("2000", periods=100, freq="h")))
     data.setup("fit")
