@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mptt.callbacks.core import Core, find_core
+from mptt.callbacks.namespaces import Callback
 from mptt.errors import MPTTError
 from mptt.inference import CarriedState, check_in_order
 from mptt.windows import Int64Array, WindowIndex
@@ -18,7 +19,7 @@ from mptt.windows import Int64Array, WindowIndex
 Evaluation = Literal["stateful", "independent"]
 
 
-class RecurrentCallback(pl.Callback):
+class RecurrentCallback(Callback):
     """Carries states through validation, test and predict; the base of the callbacks that train.
 
     Sequential stateful evaluation: each row of a batch is a stretch of a series, and starts from the state in which the

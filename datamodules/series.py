@@ -13,7 +13,6 @@ import xarray as xr
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mptt.datamodules.base import LightningDataModule
 from mptt.datamodules.batches import (
     Batch,
     LaneBatches,
@@ -35,6 +34,7 @@ from mptt.datamodules.checks import (
     site_names,
 )
 from mptt.datamodules.flat import FlatSeries, lay_end_to_end
+from mptt.datamodules.namespaces import LightningDataModule
 from mptt.datamodules.parts import PARTS, Part, Split, split_parts
 from mptt.datamodules.scaling import Scaler
 from mptt.errors import MPTTError

@@ -88,7 +88,7 @@ def scores_by_strategy(results: pd.DataFrame, unit: str, title: str = "") -> Fig
         colour = colour_of(name)
         axes.barh(row, values.mean(), color=colour, height=0.6, alpha=0.55)
         axes.plot(values, np.full(len(values), row), "o", color=colour, mec=BLACK, mew=0.7, ms=5, clip_on=False)
-        text = f"{values.mean():.3g}"
+        text = f"{values.mean():#.3g}".rstrip(".")
         axes.annotate(text, (values.max(), row), textcoords="offset points", xytext=(7, 0), va="center", fontsize=8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
