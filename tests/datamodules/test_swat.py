@@ -151,10 +151,11 @@ def test_dates_must_go_up_a_day_at_a_time(write, date, message):
         (b"", "is empty"),
         (b"\n \n", "is empty"),
         (b"Date,SW_ENDmm\n", "empty below its header"),
-        (gzip.compress(b"Date,SW_ENDmm\n1999-12-31,1\n"), "is not a text file"),
+        (gzip.compress(b"Date,SW_ENDmm\n1999-12-31,1\n", mtime=0), "is not a text file"),
         (b"Date,SW_ENDmm,\xff\xfe\n1999-12-31,1,1\n", "is not a text file"),
         (b"Date,SW_ENDmm\n" + 9999 * b"1999-12-31,1\n" + b"2000-01-01,\xe9\n", "is not a text file"),
     ],
+    ids=["no-byte", "blank", "header-alone", "gzip", "utf-16", "latin-1-far-down"],
 )
 def test_files_that_are_no_text_table_are_refused(tmp_path, content, message):
     path = tmp_path / "basin.csv"
