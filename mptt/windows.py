@@ -65,9 +65,6 @@ class WindowIndex:
             MPTTError: window or stride under 1, or every series shorter than a window.
 
         Example:
-            >>> windows = WindowIndex.cut([10, 3, 6], window=4, stride=3, names=["a", "b", "c"])
-            Traceback (most recent call last):
-            mptt.errors.MPTTWarning: ...
             >>> WindowIndex.cut([10, 6], window=4, stride=3).start
             array([0, 3, 6, 0, 2])
         """
