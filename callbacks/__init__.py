@@ -1,6 +1,20 @@
-"""Lightning callbacks: MPTT, and the stateful training that it is compared with."""
+"""Lightning callbacks: MPTT, the ways of training that it is compared with, and the ways of inference."""
 
+from mptt.callbacks.closedloop import ClosedLoopCallback
+from mptt.callbacks.conditional import ConditionalCallback
+from mptt.callbacks.initial import LearnedInitialStateCallback, NoisyInitialStateCallback
 from mptt.callbacks.mptt import MPTTCallback
+from mptt.callbacks.sampling import ScheduledSamplingCallback
+from mptt.callbacks.sequential import SequentialStatefulCallback
 from mptt.callbacks.stateful import StatefulCallback
 
-__all__ = ["MPTTCallback", "StatefulCallback"]
+__all__ = [
+    "ClosedLoopCallback",
+    "ConditionalCallback",
+    "LearnedInitialStateCallback",
+    "MPTTCallback",
+    "NoisyInitialStateCallback",
+    "ScheduledSamplingCallback",
+    "SequentialStatefulCallback",
+    "StatefulCallback",
+]

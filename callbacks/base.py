@@ -16,7 +16,7 @@ from mptt.errors import MPTTError
 from mptt.inference import CarriedState, check_in_order
 from mptt.windows import Int64Array, WindowIndex
 
-Evaluation = Literal["stateful", "independent"]
+Evaluation = Literal["stateful", "independent"] | None
 
 
 class RecurrentCallback(Callback):
@@ -27,8 +27,15 @@ class RecurrentCallback(Callback):
     (B,): steps `start .. start + length - 1` of series `site`; rows that are shorter than others are padded at the end.
     A site comes once in a batch, and its stretches follow one another without a gap.
 
-    States that are caught are those of the layer's last call in a step.
+    A series that begins, and every row of independent evaluation, starts from zeros, or from the module's parameter
+    `initial_state` (S,) where it has one (see `LearnedInitialStateCallback`). States that are caught are those of the
+    layer's last call in a step.
+
+    A Trainer takes one callback that sets initial states in training, and one that does so in evaluation; they may be
+    the same. `evaluation=None` leaves evaluation to another.
     """
+
+    trains = False  # whether it sets initial states in training
 
     def __init__(
         self,
@@ -37,8 +44,8 @@ class RecurrentCallback(Callback):
         windows: WindowIndex | None = None,
         evaluation: Evaluation = "stateful",
     ) -> None:
-        if evaluation not in ("stateful", "independent"):
-            raise MPTTError(f'evaluation is "stateful" or "independent", found {evaluation!r}.')
+        if evaluation not in ("stateful", "independent", None):
+            raise MPTTError(f'evaluation is "stateful", "independent" or None, found {evaluation!r}.')
         self.rnn = rnn
         self.state_size = state_size
         self.windows = windows
@@ -54,9 +61,16 @@ class RecurrentCallback(Callback):
             raise MPTTError(
                 f"{type(self).__name__} runs in one process, found {trainer.world_size}; use Trainer(devices=1)."
             )
-        alike = [type(one).__name__ for one in trainer.callbacks if isinstance(one, RecurrentCallback)]  # type: ignore[attr-defined]
-        if len(alike) > 1:
-            raise MPTTError(f"Only one callback can set the initial states, found {', '.join(alike)}; keep one.")
+        others = [one for one in trainer.callbacks if isinstance(one, RecurrentCallback)]  # type: ignore[attr-defined]
+        for when, alike in (
+            ("training", [type(one).__name__ for one in others if one.trains]),
+            ("evaluation", [type(one).__name__ for one in others if one.evaluation is not None]),
+        ):
+            if len(alike) > 1:
+                way = " or pass evaluation=None to the others" if when == "evaluation" else ""
+                raise MPTTError(
+                    f"Only one callback can set the initial states in {when}, found {', '.join(alike)}; keep one{way}."
+                )
         self._core = self._ran = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -119,17 +133,29 @@ class RecurrentCallback(Callback):
         return states
 
     def _start_stretch(self, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        if self.evaluation == "independent":
+        fresh = getattr(module, "initial_state", None)
+        if self.evaluation is None or (self.evaluation == "independent" and fresh is None):
             return
         core = self._find_core(module)
+        self._stretch = site, start, length = stretch_of(batch)
+        row, position = torch.arange(len(site)), torch.from_numpy(length - 1)
         if self._carried is None:
             self._carried = CarriedState(sum(core.sizes.values()))
-        if batch_idx == 0:
+        if batch_idx == 0 or self.evaluation == "independent":
+            self._begin_pass()
+        if self.evaluation == "stateful":
+            check_in_order(self._carried, site, start)
+        initial = self._carried.read(site, site, start, fresh)
+        self._before_stretch(module, batch, initial)
+        core.start(batch, initial, row, position, {int(length.max())})
+
+    def _begin_pass(self) -> None:
+        """Forget what was carried through the last pass."""
+        if self._carried is not None:
             self._carried.reset()
-        self._stretch = site, start, length = stretch_of(batch)
-        check_in_order(self._carried, site, start)
-        row, position = torch.arange(len(site)), torch.from_numpy(length - 1)
-        core.start(batch, self._carried.read(site, site, start), row, position, {int(length.max())})
+
+    def _before_stretch(self, module: pl.LightningModule, batch: Any, initial: Tensor) -> None:
+        """What a subclass does to an evaluation batch that is to start from these states (B, S)."""
 
     def _end_stretch(self, outputs: Any) -> None:
         if self._core is None or self._carried is None or self._stretch is None:
@@ -141,18 +167,24 @@ class RecurrentCallback(Callback):
                 "No state came out of this evaluation step, so none can be carried on: the recurrent layer was not"
                 ' called. Call it in the step, or pass evaluation="independent".'
             )
-        self._carried.keep(site, site, start + length, states)
+        if self.evaluation == "stateful":
+            self._carried.keep(site, site, start + length, states)
 
-    def _window_table(self, trainer: pl.Trainer) -> WindowIndex:
-        windows = self.windows
-        if windows is None:
-            windows = getattr(trainer.datamodule, "windows", None)  # type: ignore[attr-defined]
-        if not isinstance(windows, WindowIndex):
-            raise MPTTError(
-                f"{type(self).__name__} needs the table of training windows, found {type(windows).__name__}: pass"
-                " windows=WindowIndex(site, start, length), or give the DataModule an attribute `windows`."
-            )
-        return windows
+
+def window_table(trainer: pl.Trainer, windows: WindowIndex | None, owner: str) -> WindowIndex:
+    """The table of training windows: the one given, else the DataModule's attribute `windows`.
+
+    Raises:
+        MPTTError: there is none.
+    """
+    if windows is None:
+        windows = getattr(trainer.datamodule, "windows", None)  # type: ignore[attr-defined]
+    if not isinstance(windows, WindowIndex):
+        raise MPTTError(
+            f"{owner} needs the table of training windows, found {type(windows).__name__}: pass"
+            " windows=WindowIndex(site, start, length), or give the DataModule an attribute `windows`."
+        )
+    return windows
 
 
 def stretch_of(batch: Any) -> tuple[Int64Array, Int64Array, Int64Array]:

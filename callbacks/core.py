@@ -22,9 +22,18 @@ class Core(Protocol):
     sizes: dict[str, int]
 
     def start(
-        self, batch: dict[str, Any], initial: Tensor, row: Tensor, position: Tensor, steps: Collection[int]
+        self,
+        batch: dict[str, Any],
+        initial: Tensor,
+        row: Tensor,
+        position: Tensor,
+        steps: Collection[int] | None,
+        follows: Tensor | None = None,
     ) -> None:
-        """Before the module runs a batch: set initial states (B, S) and say which states to catch."""
+        """Before the module runs a batch: set initial states (B, S) and say which states to catch.
+
+        Rows that follow the one before them (`follows`, bool (B,)) start from the state in which that one ends.
+        """
 
     def finish(self, outputs: Any) -> Tensor | None:
         """After it ran: the caught states (K, S), detached; None where the core was not run."""
@@ -72,11 +81,17 @@ class DropInCore:
         self.sizes = {tap.name: tap.state_size for tap in self._taps}
 
     def start(
-        self, batch: dict[str, Any], initial: Tensor, row: Tensor, position: Tensor, steps: Collection[int]
+        self,
+        batch: dict[str, Any],
+        initial: Tensor,
+        row: Tensor,
+        position: Tensor,
+        steps: Collection[int] | None,
+        follows: Tensor | None = None,
     ) -> None:
         """See `Core`."""
         for tap, part in zip(self._taps, initial.split(list(self.sizes.values()), dim=1), strict=True):
-            tap.attach(part, row, position, steps)
+            tap.attach(part, row, position, steps, follows)
 
     def finish(self, outputs: Any) -> Tensor | None:
         """See `Core`."""
@@ -109,9 +124,20 @@ class ExplicitCore:
         self._links: tuple[int, Tensor, Tensor] | None = None
 
     def start(
-        self, batch: dict[str, Any], initial: Tensor, row: Tensor, position: Tensor, steps: Collection[int]
+        self,
+        batch: dict[str, Any],
+        initial: Tensor,
+        row: Tensor,
+        position: Tensor,
+        steps: Collection[int] | None,
+        follows: Tensor | None = None,
     ) -> None:
         """See `Core`."""
+        if follows is not None and follows.any():
+            raise MPTTError(
+                "Explicit mode (state_size=) cannot start a window from the end of another of the same batch: its"
+                " states are known only after the step. Use nn.RNN, nn.GRU or nn.LSTM, or stateful lanes (StatefulCallback)."
+            )
         like = next((p for p in self._module.parameters() if p.is_floating_point()), torch.empty(0))
         batch["h0"] = initial.to(like.device, like.dtype)
         self._links = (len(initial), row, position)

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids
+from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
 from mptt.callbacks.linkage import evaluation_step, link
 from mptt.callbacks.memory import Memory
 from mptt.errors import MPTTError, MPTTWarning
@@ -55,7 +55,7 @@ class MPTTCallback(RecurrentCallback):
             it has no recurrent layer.
         windows: the table of training windows; by default the DataModule's attribute `windows`.
         device: where the memory lives; "auto": with the module.
-        evaluation: "stateful", or "independent": leave evaluation alone.
+        evaluation: "stateful", "independent": from zero state, or None: leave it to another callback.
         series: for `warmup_epochs`, batches over the training series in order, each with `site`, `start` and
             `length`; by default the DataModule's `series_dataloader()`. They go through `predict_step` if the module
             has its own, else through `validation_step`, with logging off.
@@ -70,6 +70,8 @@ class MPTTCallback(RecurrentCallback):
         >>> callback = MPTTCallback(delta=1.0)
         >>> trainer = pl.Trainer(callbacks=[callback], logger=False)
     """
+
+    trains = True
 
     def __init__(
         self,
@@ -115,7 +117,7 @@ class MPTTCallback(RecurrentCallback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make the memory, or go on with that of the last fit of this Trainer, or of the checkpoint."""
         sizes = self._find_core(pl_module).sizes
-        windows = self._window_table(trainer)
+        windows = window_table(trainer, self.windows, type(self).__name__)
         last = self._memory
         going_on = last is not None and trainer.global_step > 0
         if last is None or not (going_on and last.sizes == sizes and last.windows.fingerprint == windows.fingerprint):

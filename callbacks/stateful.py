@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 
-from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids
+from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
 from mptt.errors import MPTTError
 from mptt.inference import CarriedState
 from mptt.keymap import KeyMap
@@ -34,7 +34,7 @@ class StatefulCallback(RecurrentCallback):
         rnn: name of the recurrent layer, or several; by default the only one.
         state_size: numbers in a state, for a core that is no nn.RNN, nn.GRU or nn.LSTM: see `MPTTCallback`.
         windows: the table of training windows; by default the DataModule's attribute `windows`.
-        evaluation: "stateful", or "independent": leave evaluation alone.
+        evaluation: "stateful", "independent": from zero state, or None: leave it to another callback.
 
     Example:
         >>> trainer = pl.Trainer(callbacks=[StatefulCallback()], logger=False)
@@ -49,15 +49,15 @@ class StatefulCallback(RecurrentCallback):
         evaluation: Evaluation = "stateful",
     ) -> None:
         super().__init__(rnn, state_size, windows, evaluation)
-        self.training = training
+        self.trains = training
         self._lanes: CarriedState | None = None
         self._ends: tuple[Int64Array, Int64Array, Int64Array] | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the core and the windows."""
         core = self._find_core(pl_module)
-        if self.training:
-            self._keymap = KeyMap(self._window_table(trainer))
+        if self.trains:
+            self._keymap = KeyMap(window_table(trainer, self.windows, type(self).__name__))
             self._opens_site = _first_of_their_site(self._keymap.windows)
             self._lanes = CarriedState(sum(core.sizes.values()))
 

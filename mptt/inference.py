@@ -68,16 +68,21 @@ class CarriedState:
         """(B,) the step at which each lane's next stretch must begin; of lanes that have been fed."""
         return self._stop[self._find(lane)[0]]
 
-    def read(self, lane: Int64Array, site: Int64Array, start: Int64Array) -> Tensor:
-        """The states (B, S) to go on from: those kept where a lane continues, zeros elsewhere."""
+    def read(self, lane: Int64Array, site: Int64Array, start: Int64Array, fresh: Tensor | None = None) -> Tensor:
+        """The states (B, S) to go on from: those kept where a lane continues, elsewhere `fresh` (S,) or (B, S).
+
+        Without `fresh`, zeros.
+        """
         lane, site, start = (np.asarray(values) for values in (lane, site, start))
+        if fresh is None:
+            fresh = self._states.new_zeros(self.state_size)
         going_on = self.continues(lane, site, start)
         if not going_on.any():
-            return self._states.new_zeros(len(lane), self.state_size)
+            return fresh.detach().expand(len(lane), self.state_size).clone()
         slot, _ = self._find(lane)
         states = self._states[torch.from_numpy(slot).to(self._states.device)]
         # Not a product with 0: that of another lane's NaN would be NaN.
-        return torch.where(torch.from_numpy(going_on).to(states.device).unsqueeze(1), states, 0)
+        return torch.where(torch.from_numpy(going_on).to(states.device).unsqueeze(1), states, fresh.detach().to(states))
 
     def keep(self, lane: Int64Array, site: Int64Array, stop: Int64Array, states: Tensor) -> None:
         """Keep the states (B, S) after step `stop - 1` of each lane."""

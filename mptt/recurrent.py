@@ -94,6 +94,48 @@ def run(
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=time), hidden, caught
 
 
+@torch.no_grad()
+def chain(
+    layer: RecurrentLayer,
+    inputs: Tensor,
+    initial: Tensor,
+    follows: Tensor,
+    forward: Callable[..., Any] | None = None,
+) -> Tensor:
+    """The initial states of rows that follow one another: that in which the row before ends, where a row follows it.
+
+    The rows that follow one another are laid end to end and run as one sequence, without gradient.
+
+    Args:
+        layer: as of `run`.
+        inputs: (B, L, F), or (L, B, F) without `batch_first`.
+        initial: (B, S) states of the rows that follow none; the others' are not read.
+        follows: (B,) whether a row follows the one before it, bool on the CPU; not so the first.
+        forward: as of `run`.
+
+    Returns:
+        The initial states (B, S).
+    """
+    rows = inputs if layer.batch_first else inputs.transpose(0, 1)
+    size, steps = rows.shape[:2]
+    first = torch.nonzero(~follows).squeeze(1)  # (R,) rows that begin a sequence
+    sequence = (~follows).cumsum(0) - 1  # (B,) which sequence a row is in
+    nth = torch.arange(size) - first[sequence]  # (B,) and where
+    # Sequences side by side; what is beyond the end of one is run and not used.
+    at = (first[:, None] + torch.arange(int(nth.max()) + 1)).clamp(max=size - 1).to(rows.device)
+    laid = rows[at].flatten(1, 2)  # (R, n L, F)
+    target = torch.nonzero(follows).squeeze(1)
+    _, _, ends = run(
+        layer,
+        laid if layer.batch_first else laid.transpose(0, 1),
+        initial[first.to(initial.device)],
+        sequence[target],
+        nth[target] * steps - 1,
+        forward,
+    )
+    return initial.to(ends.device, ends.dtype).index_copy(0, target.to(ends.device), ends)
+
+
 class Tap:
     """Gives a layer its initial states and catches its states, while it is attached; the layer stays what it is.
 
@@ -137,6 +179,7 @@ class Tap:
         row: Tensor,
         position: Tensor,
         steps: Iterable[int] | None = None,
+        follows: Tensor | None = None,
     ) -> None:
         """Stand in for the layer's forward until `detach`.
 
@@ -145,13 +188,14 @@ class Tap:
             row: (K,) rows to catch a state of.
             position: (K,) after which step.
             steps: numbers of steps that the layer may be called with, where they matter.
+            follows: (B,) whether a row starts from the state in which the one before it ends, as of `chain`.
         """
         if self._attached:
             raise MPTTError(f"{self.name} has a tap attached already; detach it first.")
         # A forward set on this very object by somebody else is kept, and put back.
         self._original = self.layer.__dict__.get("forward")
         self._forward = self.layer.forward
-        self._request = (initial, row, position, set(steps) if steps is not None else None)
+        self._request = (initial, row, position, set(steps) if steps is not None else None, follows)
         self._caught, self._gradient = None, False
         self._attached = True
         self.layer.forward = _StandIn(self)  # type: ignore[method-assign]
@@ -167,10 +211,12 @@ class Tap:
         return caught
 
     def _stand_in(self, inputs: Any, hx: Any) -> Any:
-        initial, row, position, steps = self._request
+        initial, row, position, steps, follows = self._request
         self._check(inputs, hx, steps, len(initial) if initial is not None else None)
         if initial is None:
             initial = inputs.new_zeros(inputs.shape[0 if self.layer.batch_first else 1], self.state_size)
+        if follows is not None and follows.any():
+            initial = chain(self.layer, inputs, initial, follows, self._forward)
         output, final, caught = run(self.layer, inputs, initial, row, position, self._forward)
         if torch.is_grad_enabled() or not self._gradient:
             # Clone: under CUDA graphs the next call would write over it.

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from handmade import FEATURES, LENGTH, TABLE, Regressor, in_order, loader, quiet_trainer, seeded, shuffles
+from handmade import FEATURES, LENGTH, TABLE, Regressor, in_order, loader, quiet_trainer, seeded, shuffles, stretches
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mptt import MPTTError, WindowIndex
-from mptt.callbacks import MPTTCallback
+from mptt.callbacks import LearnedInitialStateCallback, MPTTCallback, SequentialStatefulCallback, StatefulCallback
 
 WINDOWS = WindowIndex(*zip(*TABLE, strict=True))
 
@@ -110,3 +110,34 @@ def test_a_negative_setting_is_refused(name: str, value: float) -> None:
 def test_there_is_no_memory_before_fit() -> None:
     with pytest.raises(MPTTError, match="no memory before the start of fit"):
         _ = MPTTCallback().memory
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "said"),
+    [
+        ([MPTTCallback(), StatefulCallback(evaluation=None)], "in training, found MPTTCallback, StatefulCallback"),
+        (
+            [MPTTCallback(), StatefulCallback(training=False)],
+            "in evaluation, found MPTTCallback, StatefulCallback; keep one or pass evaluation=None to the others",
+        ),
+        (
+            [SequentialStatefulCallback(evaluation=None), LearnedInitialStateCallback(evaluation=None)],
+            "in training, found SequentialStatefulCallback, LearnedInitialStateCallback",
+        ),
+    ],
+)
+def test_two_callbacks_for_one_thing_are_refused(callbacks: list[Any], said: str) -> None:
+    with pytest.raises(MPTTError, match=f"Only one callback can set the initial states {said}"):
+        quiet_trainer(callbacks).fit(seeded(Regressor), loader(shuffles(1)))
+
+
+def test_one_may_train_and_another_evaluate() -> None:
+    apart = [MPTTCallback(windows=WINDOWS, evaluation=None), StatefulCallback(training=False)]
+    together = [MPTTCallback(windows=WINDOWS)]
+    found = []
+    for callbacks in (apart, together):
+        module, trainer = seeded(Regressor), quiet_trainer(callbacks)
+        trainer.fit(module, loader(shuffles(3)), in_order(stretches(7)))
+        found.append((trainer.callback_metrics["val_loss"], module.state_dict()))
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(value, found[1][1][name]) for name, value in found[0][1].items())

@@ -193,7 +193,7 @@ def test_series_that_are_not_fed_in_order_are_refused(make: Any, verb: str, batc
 
 
 def test_an_unknown_kind_of_evaluation_is_refused() -> None:
-    with pytest.raises(MPTTError, match='evaluation is "stateful" or "independent", found \'sequential\''):
+    with pytest.raises(MPTTError, match='evaluation is "stateful", "independent" or None, found \'sequential\''):
         MPTTCallback(evaluation="sequential")  # type: ignore[arg-type]
 
 
