@@ -25,9 +25,9 @@ class ClosedLoopCallback(RecurrentCallback):
     observation before the part. No other observation is read.
 
     The predictions are made by the function that the module's `stepper()` returns: inputs (B, F) and flat state (B, S)
-    of one step to predictions (B, K), standardised, and flat state; see `mptt.closedloop.cell`. They are then put in the place of the
-    lagged target, the last K columns of `batch["x"]`, and the module's evaluation step runs over the batch as over any
-    other: its outputs are those predictions, up to rounding.
+    of one step to predictions (B, K), standardised, and flat state; see `mptt.closedloop.cell`. They are then put
+    in the place of the lagged target, the last K columns of `batch["x"]`, and the module's evaluation step runs over
+    the batch as over any other: its outputs are those predictions, up to rounding.
 
     Args:
         rnn: name of the recurrent layer, or several; by default the only one.

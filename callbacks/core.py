@@ -136,7 +136,7 @@ class ExplicitCore:
         if follows is not None and follows.any():
             raise MPTTError(
                 "Explicit mode (state_size=) cannot start a window from the end of another of the same batch: its"
-                " states are known only after the step. Use nn.RNN, nn.GRU or nn.LSTM, or stateful lanes (StatefulCallback)."
+                " states are known only after the step. Use nn.RNN, nn.GRU or nn.LSTM, or lanes (StatefulCallback)."
             )
         like = next((p for p in self._module.parameters() if p.is_floating_point()), torch.empty(0))
         batch["h0"] = initial.to(like.device, like.dtype)

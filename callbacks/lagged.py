@@ -24,8 +24,8 @@ def lagged_columns(trainer: pl.Trainer, given: int | None, owner: str) -> int:
         found = "no DataModule" if data is None else f"{type(data).__name__} has none"
         raise MPTTError(
             f"{owner} puts predictions in the place of the lagged target, and there is none among the inputs"
-            f" ({found}): use SeriesDataModule(lagged_target=...), or say how many columns at the end of batch['x'] they are with"
-            " lagged_columns="
+            f" ({found}): use SeriesDataModule(lagged_target=...), or say with lagged_columns= how many columns at the"
+            " end of batch['x'] it is."
         )
     return int(columns)
 

@@ -79,8 +79,8 @@ class SequentialStatefulCallback(RecurrentCallback):
             raise MPTTError(
                 "Sequential stateful training needs each window to begin where the one before it ended: window"
                 f" {ids[row]}, row {row} of batch {batch_idx}, starts at step {start[row]} of site {site[row]}, where"
-                ' the one before it did not end. Use SeriesDataModule(order="sequential", stride=window), or a loader of'
-                " your own in that order, not shuffled."
+                ' the one before it did not end. Use SeriesDataModule(order="sequential", stride=window), or a loader'
+                " of your own in that order, not shuffled."
             )
         core, length = self._find_core(pl_module), int(windows.length[ids[0]])
         initial = torch.zeros(len(ids), sum(core.sizes.values()))

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mptt import KeyMap, StateMap, WindowIndex
-from mptt.callbacks import MPTTCallback
+from mptt.callbacks import ClosedLoopCallback, MPTTCallback
 from mptt.datamodules import SeriesDataModule, SimulatedBasin
 from mptt.experiments.regressor import SequenceRegressor
 
@@ -80,6 +80,7 @@ def bench(repeats: int = 15, threads: int | None = None, quick: bool = False, ou
     if quick:
         repeats = min(repeats, 3)
     results = [*epochs(repeats, 200 if quick else 1000), *memory(repeats, 100_000 if quick else 1_000_000)]
+    results += closed_loop(min(repeats, 3), 14_600 if quick else 146_000)
     results += set_up(60 if quick else 671)
     table = Table(title=f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for column in ("what", "median", "range", "target"):
@@ -167,17 +168,43 @@ def memory(repeats: int, rows: int) -> list[Figure]:
     ]
 
 
+def closed_loop(repeats: int, steps: int) -> list[Figure]:
+    """Closed-loop inference (TFIF) of long series in a Trainer: 7 inputs and the lagged target, GRU of 32 units."""
+    time_axis = np.datetime64("0000-01-01", "s") + np.arange(steps * 5 // 4) * np.timedelta64(86400, "s")
+    figures = []
+    for sites in (1, 64):
+        dataset = _random_dataset(sites, 7, time_axis)
+        names = [str(name) for name in dataset.data_vars if name != "y"]
+        data = SeriesDataModule(
+            dataset, inputs=names, targets=["y"], lagged_target="step", split=(0.1, 0.1, 0.8), window=366, stride=183
+        )
+        with _quiet():
+            data.setup()
+            trainer = pl.Trainer(
+                callbacks=[ClosedLoopCallback()], logger=False, enable_progress_bar=False, accelerator="cpu"
+            )
+            model = SequenceRegressor(data.input_size)
+            seconds = [_seconds(lambda: trainer.predict(model, datamodule=data)) for _ in range(repeats)]  # noqa: B023
+        target = 15.0 if sites == 1 else 15.0 * 1.2
+        figures.append(_figure(f"closed loop of {steps:,} steps, {sites} site(s)", seconds, "s", target))
+    return figures
+
+
 def set_up(sites: int) -> list[Figure]:
     """Set-up of a data module of many sites x 35 years, 8 daily inputs, from data in memory."""
-    time_axis = pd.date_range("1980-01-01", "2014-12-31", unit="s")
-    values = np.random.default_rng(0).random((9, sites, len(time_axis)), dtype=np.float32)
-    names = [f"x{nth}" for nth in range(8)]
-    variables = {name: (("site", "time"), one) for name, one in zip([*names, "y"], values, strict=True)}
-    dataset = xr.Dataset(variables, {"site": [f"{site:08}" for site in range(sites)], "time": time_axis})
+    dataset = _random_dataset(sites, 8, pd.date_range("1980-01-01", "2014-12-31", unit="s").values)
+    names = [str(name) for name in dataset.data_vars if name != "y"]
     seconds = [
         _seconds(SeriesDataModule(dataset, inputs=names, targets=["y"]).setup) for _ in range(1 if sites > 100 else 3)
     ]
     return [_figure(f"set-up of {sites} sites x 35 years x 8 inputs", seconds, "s", 10.0)]
+
+
+def _random_dataset(sites: int, inputs: int, time_axis: np.ndarray) -> xr.Dataset:
+    values = np.random.default_rng(0).random((inputs + 1, sites, len(time_axis)), dtype=np.float32)
+    names = [*(f"x{nth}" for nth in range(inputs)), "y"]
+    variables = {name: (("site", "time"), one) for name, one in zip(names, values, strict=True)}
+    return xr.Dataset(variables, {"site": [f"{site:08}" for site in range(sites)], "time": time_axis})
 
 
 def _interleaved(repeats: int, measures: dict[str, Callable[[], float]]) -> dict[str, list[float]]:

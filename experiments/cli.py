@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 from jsonargparse import ActionConfigFile, auto_cli  # type: ignore[attr-defined]
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -20,6 +21,7 @@ import mptt.experiments.regressor  # noqa: F401
 from mptt.errors import MPTTError
 from mptt.experiments.compare import Comparison, compare
 from mptt.experiments.configs import config_label, find_config, list_configs
+from mptt.experiments.inferences import INFERENCES, find_inference
 from mptt.experiments.records import (
     CONFIG,
     BestAndLast,
@@ -29,7 +31,7 @@ from mptt.experiments.records import (
     write_atomically,
     write_versions,
 )
-from mptt.experiments.strategies import STRATEGIES, find_strategy
+from mptt.experiments.strategies import PLAIN, STRATEGIES, find_strategy, settle
 
 USAGE = """\
 mptt: recurrent networks on long climate series, trained with messages through time.
@@ -42,6 +44,7 @@ mptt: recurrent networks on long climate series, trained with messages through t
   mptt compare  NAME_OR_PATH            strategies x seeds at equal budget: table and figures
 
 Every setting can be given after the configuration: --strategy RMB-SSIF --trainer.max_epochs 20 --model.hidden_size 64.
+`mptt test --config RUN/config.yaml --inference IIF` evaluates a run another way, into a folder of its own.
 The configuration of a run is RUN/config.yaml: --config RUN/config.yaml --ckpt_path last resumes it.
 `mptt fit --help`, `mptt compare --help` list everything.
 """
@@ -72,7 +75,17 @@ class MPTTCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what is ours."""
         parser.add_argument(
-            "--strategy", type=str | None, default="MPTT-delta1", help=", ".join(STRATEGIES) + "; null: none"
+            "--strategy",
+            type=str | None,
+            default="MPTT-delta1",
+            help=", ".join(STRATEGIES) + "; module.NAME for one of your own; null: none",
+        )
+        parser.add_argument(
+            "--inference",
+            type=str | None,
+            default=None,
+            help=", ".join(INFERENCES) + "; by default that of the strategy. Another than a run was trained with"
+            " writes into a folder of its name in the run's",
         )
         parser.add_argument(
             "--run_dir",
@@ -101,32 +114,43 @@ class MPTTCLI(LightningCLI):
             config.ckpt_path = config.ckpt_path or "best"
         if config.ckpt_path is not None:
             config.ckpt_path = str(self._checkpoint(config.ckpt_path))
-        self.strategy = find_strategy(config.strategy) if config.strategy is not None else None
-        if self.strategy is None:
-            return
-        settings = config.data.init_args
-        for name, value in self.strategy.data.items():
-            if name in settings:
-                settings[name] = value
-            elif value not in ("shuffled", "sequential"):
-                raise MPTTError(
-                    f"{config.strategy} needs {name}={value!r}, a setting that {config.data.class_path} lacks."
-                )
-        if settings.get("order") == "lanes":
-            settings["stride"] = settings["window"]
+        self._choose(config)
+
+    def _choose(self, config: Any) -> None:
+        """Settle what strategy and inference need of the data, and make their callbacks."""
+        settings = config.data.get("init_args") or {}
+        strategy = find_strategy(config.strategy) if config.strategy is not None else None
+        self.chosen: list[pl.Callback] = []
+        if strategy is not None:
+            settle({**PLAIN, **strategy.data}, settings, config.strategy)
+            self.chosen += strategy.callbacks()
+        name = config.inference or (strategy.inference if strategy is not None else None)
+        if name is not None:
+            inference = find_inference(name, settings.get("lagged_target", "none"))
+            settle(inference.data, settings, name)
+            self.chosen += inference.callbacks()
+        # Another inference than the run's own leaves the run's own predictions alone.
+        self.folder = self.run_dir if name in (None, self._inference_of_run(name)) else self.run_dir / str(name)
+
+    def _inference_of_run(self, name: str | None) -> str | None:
+        written = self.run_dir / CONFIG
+        if self.subcommand == "fit" or not written.exists():
+            return name
+        config = yaml.safe_load(written.read_text(encoding="utf-8"))
+        return config.get("inference") or (find_strategy(config["strategy"]).inference if config["strategy"] else None)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add the callbacks of the strategy and of the run directory."""
         given = self._get(self.config_init, "trainer.callbacks") or []
         callbacks = [
             *(given if isinstance(given, list) else [given]),
-            *(self.strategy.callbacks() if self.strategy is not None else ()),
+            *self.chosen,
         ]
         self.recorded = not self._get(self.config_init, "trainer.fast_dev_run")
         if self.recorded:
             callbacks += [
                 EpochTable(self.run_dir),
-                PredictionRecord(self.run_dir),
+                PredictionRecord(self.folder),
                 RunLog(self.run_dir),
                 BestAndLast(self.run_dir),
             ]

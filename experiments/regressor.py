@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
+from mptt.closedloop import Step, cell
 from mptt.errors import MPTTError
 from mptt.metrics import KGE, NSE, PBIAS, RMSE
 
@@ -96,12 +97,26 @@ class SequenceRegressor(pl.LightningModule):
         states, _ = self.core(x)
         return self.head(self.dropout(states))
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """The masked mean squared error of a batch of windows."""
-        squared = (self(batch["x"]) - batch["y"]).square() * batch["mask"]
+    def stepper(self) -> Step:
+        """One step as a function, for closed-loop inference, without dropout.
+
+        From inputs (B, F) and flat state (B, S) to predictions (B, K), standardised, and flat state.
+        """
+        core, weight, bias = cell(self.core), self.head.weight, self.head.bias
+
+        def step(x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+            output, state = core(x, state)
+            return nn.functional.linear(output, weight, bias), state
+
+        return step
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """The masked mean squared error of a batch of windows, as "loss", and its predictions (B, L, K)."""
+        prediction = self(batch["x"])
+        squared = (prediction - batch["y"]).square() * batch["mask"]
         loss = squared.sum() / batch["mask"].sum().clamp(min=1)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(squared))
-        return loss
+        return {"loss": loss, "prediction": prediction.detach()}
 
     def on_validation_epoch_start(self) -> None:
         """Begin the sums afresh."""
@@ -111,9 +126,9 @@ class SequenceRegressor(pl.LightningModule):
         """Begin the sums afresh."""
         self._begin_sums()
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Add a batch to the sums."""
-        self._evaluate(batch)
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Add a batch to the sums, and give its predictions (B, L, K), standardised."""
+        return {"prediction": self._evaluate(batch)}
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Add a batch to the sums, and give its predictions (B, L, K), standardised."""

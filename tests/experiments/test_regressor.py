@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from mptt.callbacks import MPTTCallback
 from mptt.datamodules import SeriesDataModule
 from mptt.experiments.records import score_table
 from mptt.experiments.regressor import SequenceRegressor
+from mptt.recurrent import state_size
 
 Make = Callable[..., xr.Dataset]
 MakeData = Callable[..., SeriesDataModule]
@@ -44,10 +46,26 @@ def test_loss_is_the_mean_over_observed_steps_alone() -> None:
     model.log = lambda *args, **settings: None  # type: ignore[method-assign,assignment]
     x, y, mask = torch.randn(2, 4, 1), torch.randn(2, 4, 2), torch.rand(2, 4, 2) > 0.5
     by_hand = np.mean([(model(x)[i, t, k] - y[i, t, k]).item() ** 2 for i, t, k in torch.nonzero(mask)])
-    assert model.training_step({"x": x, "y": y, "mask": mask}, 0).item() == pytest.approx(by_hand, rel=1e-5)
-    nothing = model.training_step({"x": x, "y": y, "mask": torch.zeros_like(mask)}, 0)
+    found = model.training_step({"x": x, "y": y, "mask": mask}, 0)
+    assert found["loss"].item() == pytest.approx(by_hand, rel=1e-5)
+    assert torch.equal(found["prediction"], model(x))
+    assert not found["prediction"].requires_grad
+    nothing = model.training_step({"x": x, "y": y, "mask": torch.zeros_like(mask)}, 0)["loss"]
     nothing.backward()
     assert nothing.item() == 0
+
+
+@pytest.mark.parametrize(("core", "layers"), [("gru", 1), ("lstm", 1), ("lstm", 2), ("rnn", 1)])
+def test_stepper_goes_step_by_step_without_dropout(core: Any, layers: int) -> None:
+    torch.manual_seed(0)
+    model = SequenceRegressor(3, 2, core=core, hidden_size=4, num_layers=layers, dropout=0.5).eval()
+    x, state = torch.randn(5, 7, 3), torch.zeros(5, state_size(model.core))
+    step, predictions = model.stepper(), []
+    with torch.no_grad():
+        for now in x.unbind(1):
+            prediction, state = step(now, state)
+            predictions.append(prediction)
+        assert torch.allclose(torch.stack(predictions, dim=1), model(x), rtol=0, atol=1e-6)
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
