@@ -78,8 +78,8 @@ def start_axes(axes: Axes) -> Axes:
     """Axes as all figures have them."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=SMALL)
-    axes.xaxis.label.set_size(SMALL + 1)
-    axes.yaxis.label.set_size(SMALL + 1)
+    axes.xaxis.label.set_fontsize(SMALL + 1)
+    axes.yaxis.label.set_fontsize(SMALL + 1)
     return axes
 
 

@@ -131,14 +131,16 @@ def _best_so_far(tables: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray
     """Seconds at which the best of any seed may change, and the mean over seeds of the best until then."""
     runs = []
     for table in tables:
-        best = pd.Series(table["val_rmse"].to_numpy(), table["train_seconds"].cumsum())
-        runs.append(best.dropna().cummin())
-    first = max((run.index.min() for run in runs if len(run)), default=np.inf)
+        best = pd.Series(table["val_rmse"].to_numpy(), table["train_seconds"].cumsum()).dropna().cummin()
+        if len(best):
+            runs.append(best)
+    if not runs:
+        return np.empty(0), np.empty(0)
     seconds = np.unique(np.concatenate([run.index.to_numpy() for run in runs]))
-    seconds = seconds[seconds >= first]
-    # The epoch finished last before each time.
-    best = [run.to_numpy()[np.searchsorted(run.index, seconds, side="right") - 1] for run in runs if len(run)]
-    return seconds, np.mean(best, axis=0) if best else np.empty(0)
+    seconds = seconds[seconds >= max(run.index.min() for run in runs)]
+    # Of each, the epoch finished last before each time.
+    held = [run.to_numpy()[np.searchsorted(run.index, seconds, side="right") - 1] for run in runs]
+    return seconds, np.mean(held, axis=0)
 
 
 def _side_by_side(tables: Sequence[pd.DataFrame], along: str, column: str) -> pd.DataFrame:
