@@ -19,15 +19,14 @@ import xarray as xr
 import yaml
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
-from torchmetrics import MetricCollection
 
 from mptt.errors import MPTTError, MPTTWarning
 from mptt.experiments import figures
-from mptt.metrics import KGE, NSE, PBIAS, RMSE
+from mptt.experiments.predictions import open_predictions as open_predictions
+from mptt.experiments.predictions import save_predictions, score_table, step_errors
 
 CONFIG = "config.yaml"
 PACKAGES = ("mptt", "torch", "pytorch-lightning", "torchmetrics", "numpy", "pandas", "xarray", "zarr")
-METRICS = {"rmse": RMSE, "nse": NSE, "kge": KGE, "pbias": PBIAS}
 
 
 class EpochTable(pl.Callback):
@@ -176,6 +175,8 @@ class RunLog(pl.Callback):
 class PredictionRecord(pl.Callback):
     """Writes what a test gives: `predictions.nc`, `scores.csv`, and the figures of the run; of predict, the first.
 
+    Where the inference goes window by window, also `steps.csv`: squared errors by position in the window.
+
     It needs a DataModule with `predictions`, as SeriesDataModule's, and a module whose `predict_step` returns
     standardised predictions (B, L, K), and whose `test_step` returns them too, or a dict with them as "prediction".
 
@@ -213,17 +214,26 @@ class PredictionRecord(pl.Callback):
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the predictions, score them, and draw."""
-        if self._write(trainer, pl_module):
-            with open_predictions(self.folder) as predictions:
-                scores = score_table(predictions)
+        predictions = self._write(trainer, pl_module)
+        if predictions is not None:
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            steps = step_errors(predictions, data, self._predicted, self._batches)
+            with open_predictions(self.folder) as written:
+                scores = score_table(written)
+            # Of an earlier test, perhaps with another inference.
+            (self.folder / "steps.csv").unlink(missing_ok=True)
+            if steps is not None:
+                write_atomically(self.folder / "steps.csv", steps.to_csv(index=False))
             write_atomically(self.folder / "scores.csv", scores.to_csv(index=False))
             draw_run(self.folder)
+        self._predicted, self._batches = [], []
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the predictions."""
         self._write(trainer, pl_module)
+        self._predicted, self._batches = [], []
 
-    def _write(self, trainer: pl.Trainer, module: pl.LightningModule) -> bool:
+    def _write(self, trainer: pl.Trainer, module: pl.LightningModule) -> xr.Dataset | None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         lacking = (
             f"{type(data).__name__} has no method predictions()"
@@ -234,54 +244,11 @@ class PredictionRecord(pl.Callback):
         )
         if lacking:
             warnings.warn(f"{lacking}, so predictions and scores are not written.", MPTTWarning, stacklevel=2)
-            return False
+            return None
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_predictions(data.predictions("test", self._predicted, self._batches), self.folder / "predictions.nc")
-        self._predicted, self._batches = [], []
-        return True
-
-
-def score_table(predictions: xr.Dataset) -> pd.DataFrame:
-    """Scores as a long table: target, site, rmse, nse, kge, pbias; a row for each series with observations.
-
-    Args:
-        predictions: as `predictions.nc`.
-    """
-    scored = figures.scored_steps(predictions)
-    rows = []
-    for target in figures.targets_of(predictions):
-        simulated, observed = (torch.from_numpy(predictions[name].values) for name in (target, f"{target}_observed"))
-        metrics = MetricCollection({name: metric(len(simulated)) for name, metric in METRICS.items()})
-        mask = torch.from_numpy(scored.values) & ~observed.isnan()
-        metrics.update(simulated, observed, site=torch.arange(len(simulated)), mask=mask)
-        scores = {name: np.atleast_1d(values.numpy()) for name, values in metrics.compute().items()}
-        rows += [
-            {"target": target, "site": str(site), **{name: float(scores[name][row]) for name in METRICS}}
-            for row, site in enumerate(predictions["site"].values)
-            if mask[row].any()
-        ]
-    return pd.DataFrame(rows, columns=["target", "site", *METRICS])
-
-
-def save_predictions(predictions: xr.Dataset, path: Path) -> None:
-    """Write predictions as NetCDF, whole or not at all; CF time in whole days or seconds, which hold any calendar."""
-    predictions = predictions.assign_attrs(Conventions="CF-1.10", title="Predictions and observations")
-    predictions["site"].attrs.update(cf_role="timeseries_id", long_name="site")
-    predictions["time"].attrs.update(standard_name="time", long_name="time")
-    # NetCDF keeps the slash for groups.
-    predictions = predictions.rename({name: str(name).replace("/", "_per_") for name in predictions.data_vars})
-    partial = path.with_suffix(".partial")
-    encoding: dict[str, Any] = {str(name): {"zlib": True, "complevel": 4} for name in predictions.data_vars}
-    clock = predictions["time"].dt
-    daily = not ((clock.hour != 0) | (clock.minute != 0) | (clock.second != 0)).any()
-    encoding["time"] = {"units": f"{'days' if daily else 'seconds'} since 1900-01-01", "dtype": "int64"}
-    predictions.to_netcdf(partial, encoding=encoding)
-    os.replace(partial, path)
-
-
-def open_predictions(folder: Path) -> xr.Dataset:
-    """The predictions of a run; its time may run past the year 2262."""
-    return xr.open_dataset(folder / "predictions.nc", decode_times=xr.coders.CFDatetimeCoder(time_unit="s"))
+        predictions: xr.Dataset = data.predictions("test", self._predicted, self._batches)
+        save_predictions(predictions, self.folder / "predictions.nc")
+        return predictions
 
 
 def draw_run(folder: Path) -> None:

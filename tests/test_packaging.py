@@ -14,13 +14,14 @@ ROOT = Path(__file__).parents[1]
 IMPORT_ALL = """
 import importlib, pathlib, sys
 for name in ("mptt", "mptt.metrics", "mptt.callbacks", "mptt.datamodules", "mptt.experiments.cli",
-             "mptt.experiments.configs"):
+             "mptt.experiments.configs", "mptt.experiments.figures", "mptt.experiments.report"):
     module = importlib.import_module(name)
     assert pathlib.Path(module.__file__).is_relative_to(sys.argv[1]), module.__file__
     for public in getattr(module, "__all__", ()):
         getattr(module, public)
         print(name, public)
 assert (pathlib.Path(sys.argv[1]) / "mptt" / "py.typed").exists()
+module.write_report(pathlib.Path(), "title", [], [], "", {}, "")
 print(importlib.import_module("mptt.experiments.configs").list_configs())
 """
 
@@ -53,6 +54,8 @@ def test_every_public_name_imports_from_the_wheel(clean, tmp_path):
     assert "mptt.callbacks MPTTCallback" in run.stdout
     assert "mptt.datamodules SeriesDataModule" in run.stdout
     assert "simulated/sw" in run.stdout
+    assert "mptt.experiments.figures rmse_against" in run.stdout
+    assert (tmp_path / "report.html").stat().st_size > 0
 
 
 def test_the_command_runs_from_the_wheel(clean, tmp_path):

@@ -15,16 +15,8 @@ from mptt import MPTTError
 from mptt.callbacks import StatefulCallback
 from mptt.datamodules import SeriesDataModule
 from mptt.experiments.figures import scored_steps
-from mptt.experiments.records import (
-    BestAndLast,
-    EpochTable,
-    PredictionRecord,
-    open_predictions,
-    save_predictions,
-    score_table,
-    write_atomically,
-    write_versions,
-)
+from mptt.experiments.predictions import open_predictions, save_predictions, score_table
+from mptt.experiments.records import BestAndLast, EpochTable, PredictionRecord, write_atomically, write_versions
 from mptt.experiments.regressor import SequenceRegressor
 
 Make = Callable[..., xr.Dataset]

@@ -1,0 +1,24 @@
+"""Figures of a run and of a comparison: units on the axes, one look for one strategy, PNG and PDF."""
+
+from mptt.experiments.figures.common import colour_of, save, scored_steps, style_of, targets_of
+from mptt.experiments.figures.curves import learning_curves, rmse_against, rmse_against_time, rmse_by_day, rmse_by_step
+from mptt.experiments.figures.runs import hydrographs, learning_curve
+from mptt.experiments.figures.scores import hydrograph_of_strategies, nse_distribution, scores_by_strategy
+
+__all__ = [
+    "colour_of",
+    "hydrograph_of_strategies",
+    "hydrographs",
+    "learning_curve",
+    "learning_curves",
+    "nse_distribution",
+    "rmse_against",
+    "rmse_against_time",
+    "rmse_by_day",
+    "rmse_by_step",
+    "save",
+    "scored_steps",
+    "scores_by_strategy",
+    "style_of",
+    "targets_of",
+]

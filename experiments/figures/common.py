@@ -1,0 +1,125 @@
+"""What figures share: the look of a strategy, axes, legends, files."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mptt.experiments.strategies import STRATEGIES
+
+# Okabe and Ito's palette: told apart by the colour-blind.
+BLACK, BLUE, VERMILION = "#000000", "#0072B2", "#D55E00"
+SMALL = 8  # points; of everything but a title
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG and PDF beside each other."""
+    for suffix in (".png", ".pdf"):
+        # Without the date the same figure is the same file.
+        metadata = {"CreationDate": None} if suffix == ".pdf" else None
+        figure.savefig(path.with_name(path.name + suffix), dpi=200, bbox_inches="tight", metadata=metadata)
+
+
+def colour_of(strategy: str) -> str:
+    """The colour of a strategy in every figure."""
+    return STRATEGIES[strategy].colour if strategy in STRATEGIES else BLACK
+
+
+def style_of(strategy: str) -> dict[str, Any]:
+    """The colour and the line style of a strategy in every figure, as matplotlib takes them."""
+    return {"color": colour_of(strategy), "linestyle": getattr(STRATEGIES.get(strategy), "line", "-")}
+
+
+def targets_of(predictions: xr.Dataset) -> list[str]:
+    """The targets of `predictions.nc`."""
+    return [str(name) for name in predictions.data_vars if f"{name}_observed" in predictions]
+
+
+def scored_steps(predictions: xr.Dataset) -> xr.DataArray:
+    """Whether a step counts, (site, time): where the site has predictions, after its warm-up."""
+    predicted = predictions[targets_of(predictions)[0]].notnull()
+    warmup = int(predictions.attrs.get("warmup_steps", 0))
+    # A part is one stretch of its site, and the warm-up its first steps.
+    return predicted & (predicted.cumsum("time") > warmup)
+
+
+def last_observed(counted: xr.DataArray, steps: int) -> slice:
+    """The last so many steps up to the last with a value, of a series along time."""
+    seen = np.flatnonzero(counted.notnull().values)
+    stop = int(seen[-1]) + 1 if len(seen) else counted.sizes["time"]
+    return slice(max(stop - steps, 0), stop)
+
+
+def years(time: xr.DataArray) -> np.ndarray:
+    """Dates as years with fractions: matplotlib's own dates end where nanoseconds do, and know one calendar."""
+    return np.asarray(time.dt.year + (time.dt.dayofyear - 1 + time.dt.hour / 24) / 366)
+
+
+def with_unit(what: str, unit: str) -> str:
+    """The label of an axis."""
+    return f"{what} ({unit})" if unit else what
+
+
+def name_of(observed: xr.DataArray, target: str) -> str:
+    """The label of an axis with a target: its long name, broken where it is long, and its unit."""
+    name = observed.attrs.get("long_name", target).removesuffix("observed").rstrip(" ,") or target
+    unit = observed.attrs.get("units", "")
+    return textwrap.fill(name, 24) + (f"\n({unit})" if unit else "")
+
+
+def start_axes(axes: Axes) -> Axes:
+    """Axes as all figures have them."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=SMALL)
+    axes.xaxis.label.set_fontsize(SMALL + 1)
+    axes.yaxis.label.set_fontsize(SMALL + 1)
+    return axes
+
+
+def one_panel(height: float = 3.6) -> tuple[Figure, Axes]:
+    """A figure of the width of a page, with room for the legend beside its axes."""
+    figure = Figure(figsize=(7, height), layout="constrained")
+    return figure, start_axes(figure.subplots())
+
+
+def legend_beside(figure: Figure, axes: Axes) -> None:
+    """A legend of what the axes have, right of them, each entry once; long enough to show a dash and a dot."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=SMALL, handlelength=4)
+
+
+def line_width(points: int) -> dict[str, Any]:
+    """A line that is also seen where it has a point or two."""
+    return {"linewidth": 1.6, "marker": "o" if points < 3 else None, "markersize": 3}
+
+
+def log_scale(axes: Axes) -> None:
+    """A logarithmic y axis that has numbers on it also where it spans a decade or less."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high < 10 * low:
+        axes.yaxis.set_major_locator(ticker.MaxNLocator(6))
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
+    elif high < 1000 * low:
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+
+
+def whole_numbers(axes: Axes) -> None:
+    """An x axis of years."""
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=8))
+    axes.ticklabel_format(axis="x", style="plain", useOffset=False)
+
+
+def count_from_one(axes: Axes, last: int) -> None:
+    """An x axis of epochs or steps: round numbers, but for the first, which is 1."""
+    ticks = ticker.MaxNLocator(integer=True, nbins=8).tick_values(1, max(last, 2))
+    axes.set_xticks([1, *(tick for tick in ticks if 1 < tick <= last)])

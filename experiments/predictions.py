@@ -1,0 +1,124 @@
+"""The predictions of a run: scored, written and read again, and their errors along a window."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+import xarray as xr
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from mptt.experiments import figures
+from mptt.metrics import KGE, NSE, PBIAS, RMSE
+from mptt.windows import Int64Array
+
+METRICS = {"rmse": RMSE, "nse": NSE, "kge": KGE, "pbias": PBIAS}
+
+
+def score_table(predictions: xr.Dataset) -> pd.DataFrame:
+    """Scores as a long table: target, site, rmse, nse, kge, pbias; a row for each series with observations.
+
+    Args:
+        predictions: as `predictions.nc`.
+    """
+    scored = figures.scored_steps(predictions)
+    rows = []
+    for target in figures.targets_of(predictions):
+        simulated, observed = (torch.from_numpy(predictions[name].values) for name in (target, f"{target}_observed"))
+        metrics = MetricCollection({name: metric(len(simulated)) for name, metric in METRICS.items()})
+        mask = torch.from_numpy(scored.values) & ~observed.isnan()
+        metrics.update(simulated, observed, site=torch.arange(len(simulated)), mask=mask)
+        scores = {name: np.atleast_1d(values.numpy()) for name, values in metrics.compute().items()}
+        rows += [
+            {"target": target, "site": str(site), **{name: float(scores[name][row]) for name in METRICS}}
+            for row, site in enumerate(predictions["site"].values)
+            if mask[row].any()
+        ]
+    return pd.DataFrame(rows, columns=["target", "site", *METRICS])
+
+
+def save_predictions(predictions: xr.Dataset, path: Path) -> None:
+    """Write predictions as NetCDF, whole or not at all; CF time in whole days or seconds, which hold any calendar."""
+    predictions = predictions.assign_attrs(Conventions="CF-1.10", title="Predictions and observations")
+    predictions["site"].attrs.update(cf_role="timeseries_id", long_name="site")
+    predictions["time"].attrs.update(standard_name="time", long_name="time")
+    # NetCDF keeps the slash for groups.
+    predictions = predictions.rename({name: str(name).replace("/", "_per_") for name in predictions.data_vars})
+    partial = path.with_suffix(".partial")
+    encoding: dict[str, Any] = {str(name): {"zlib": True, "complevel": 4} for name in predictions.data_vars}
+    clock = predictions["time"].dt
+    daily = not ((clock.hour != 0) | (clock.minute != 0) | (clock.second != 0)).any()
+    encoding["time"] = {"units": f"{'days' if daily else 'seconds'} since 1900-01-01", "dtype": "int64"}
+    predictions.to_netcdf(partial, encoding=encoding)
+    os.replace(partial, path)
+
+
+def open_predictions(folder: Path) -> xr.Dataset:
+    """The predictions of a run; its time may run past the year 2262."""
+    return xr.open_dataset(folder / "predictions.nc", decode_times=xr.coders.CFDatetimeCoder(time_unit="s"))
+
+
+def step_errors(
+    predictions: xr.Dataset, data: Any, values: Sequence[Tensor], batches: Sequence[dict[str, Tensor]]
+) -> pd.DataFrame | None:
+    """Squared errors by position in the window, of inference that goes window by window.
+
+    All steps of a window that are observed and past the warm-up count, also those that it only repeats.
+
+    Args:
+        predictions: as of `data.predictions("test", values, batches)`.
+        data: the DataModule.
+        values: standardised predictions (B, L, K) of each batch.
+        batches: with `site` and `start`.
+
+    Returns:
+        A long table of sums over windows, in squared physical units: target, site, step (from 0), squared_error, count.
+        None where the DataModule does not say that it goes window by window, or where each series begins.
+    """
+    lacking = [name for name in ("parts", "sites", "target_scaler") if not hasattr(data, name)]
+    if getattr(data, "evaluation", "sequential") == "sequential" or lacking:
+        return None
+    targets, part = figures.targets_of(predictions), data.parts["test"]
+    scored = _scored_observations(predictions, part.begin - part.begin.min(), part.length)
+    slot = np.full(len(data.sites), -1)
+    slot[part.site] = np.arange(len(part.site))
+    # Along steps last, so that the rows of the table come out in order.
+    squared = np.zeros((len(targets), len(part.site), max(value.shape[1] for value in values)))
+    count = np.zeros(squared.shape, dtype=np.int64)
+    # A batch at a time: overlapping windows together are longer than the series.
+    for value, batch in zip(values, batches, strict=True):
+        simulated = data.target_scaler.inverse(value.float()).numpy().astype(np.float64).transpose(2, 0, 1)
+        row, steps = slot[batch["site"].numpy()], simulated.shape[2]
+        step = batch["start"].numpy()[:, None] + np.arange(steps)
+        observed = scored[:, row[:, None], np.minimum(step, scored.shape[2] - 1)]  # (K, B, L)
+        counted = ~np.isnan(observed) & (step < part.length[row, None])
+        for nth in range(len(targets)):
+            np.add.at(squared[nth, :, :steps], row, np.where(counted[nth], (simulated - observed)[nth] ** 2, 0.0))
+            np.add.at(count[nth, :, :steps], row, counted[nth])
+    target, site, position = np.nonzero(count)
+    columns = {
+        "target": np.array(targets)[target],
+        "site": predictions["site"].values[site],
+        "step": position,
+        "squared_error": squared[target, site, position],
+        "count": count[target, site, position],
+    }
+    return pd.DataFrame(columns)
+
+
+def _scored_observations(predictions: xr.Dataset, begin: Int64Array, length: Int64Array) -> npt.NDArray[np.float64]:
+    """Observations (targets, sites, step of the site's part), NaN where there is none or it is not scored."""
+    observed = np.stack([predictions[f"{name}_observed"].values for name in figures.targets_of(predictions)])
+    step = np.arange(length.max())
+    at = np.minimum(begin[:, None] + step, observed.shape[2] - 1)
+    scored = (step >= int(predictions.attrs.get("warmup_steps", 0))) & (step < length[:, None])
+    here = observed[:, np.arange(len(begin))[:, None], at].astype(np.float64)
+    here[:, ~scored] = np.nan
+    return here
