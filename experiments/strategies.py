@@ -40,8 +40,8 @@ class Strategy:
     inference: str = "SSIF"
     callbacks: Callable[[], Sequence[pl.Callback]] = tuple
     data: Mapping[str, Any] = field(default_factory=dict)
-    colour: str = "#000000"
-    line: str = ":"
+    colour: str = "#999999"
+    line: str = "-"
 
 
 def _window(settings: Settings) -> int:
@@ -56,14 +56,15 @@ def _three_quarters(settings: Settings) -> int:
     return _window(settings) - _window(settings) // 4
 
 
+# Colours are of Okabe and Ito's palette and greys: told apart by the colour-blind, where a line style does not.
 STRATEGIES: dict[str, Strategy] = {
     "RMB-IIF": Strategy(
         "random mini-batches: shuffled windows from zero state, in inference too",
         inference="IIF",
-        colour="#999999",
+        colour="#555555",
         line="-",
     ),
-    "RMB-SSIF": Strategy("random mini-batches: shuffled windows from zero state", colour="#56B4E9", line="-"),
+    "RMB-SSIF": Strategy("random mini-batches: shuffled windows from zero state", colour="#56B4E9", line="--"),
     "TF-TFIF": Strategy(
         "teacher forcing: shuffled windows from zero state, the target of the step before an input",
         inference="TFIF",
@@ -77,7 +78,7 @@ STRATEGIES: dict[str, Strategy] = {
         callbacks=lambda: [ScheduledSamplingCallback()],
         data={"lagged_target": "step"},
         colour="#CC79A7",
-        line="--",
+        line="-.",
     ),
     "CMB-SCIF": Strategy(
         "conditional mini-batches: shuffled windows from zero state, the target before the window an input",
@@ -91,14 +92,14 @@ STRATEGIES: dict[str, Strategy] = {
         callbacks=lambda: [StatefulCallback(evaluation=None)],
         data={"order": "lanes", "stride": _window},
         colour="#009E73",
-        line="-",
+        line="--",
     ),
     "SSMB-SSIF": Strategy(
         "sequential stateful mini-batches: disjoint windows in order of time, one after another inside a batch",
         callbacks=lambda: [SequentialStatefulCallback(evaluation=None)],
         data={"order": "sequential", "stride": _window},
         colour="#009E73",
-        line="--",
+        line=":",
     ),
     "MPTT-delta0": Strategy(
         "message propagation through time: shuffled windows from messages, delta = 0",
@@ -116,40 +117,40 @@ STRATEGIES: dict[str, Strategy] = {
         "MPTT with linkage reconstruction after 10 epochs from zero state, delta = 0",
         callbacks=lambda: [MPTTCallback(delta=0.0, warmup_epochs=10, evaluation=None)],
         colour="#E69F00",
-        line="--",
+        line="-.",
     ),
     "Enhanced-MPTT-delta1": Strategy(
         "MPTT with linkage reconstruction after 10 epochs from zero state, delta = 1",
         callbacks=lambda: [MPTTCallback(delta=1.0, warmup_epochs=10, evaluation=None)],
         colour="#D55E00",
-        line="--",
+        line="-.",
     ),
     # What the field uses besides.
     "Spin-up": Strategy(
         "shuffled windows from zero state, the first half of a window not counted (predict_last_n)",
         inference="IIF",
         data={"predict_last_n": _half_window, "evaluation_stride": _half_window},
-        colour="#999999",
+        colour="#0072B2",
         line="--",
     ),
     "Burn-in": Strategy(
         "windows from messages, delta = 1, the first quarter of a window not counted (R2D2)",
         callbacks=lambda: [MPTTCallback(delta=1.0, evaluation=None)],
         data={"predict_last_n": _three_quarters},
-        colour="#D55E00",
+        colour="#0072B2",
         line=":",
     ),
     "Learned-state": Strategy(
         "shuffled windows from one learned state",
         callbacks=lambda: [LearnedInitialStateCallback(evaluation=None)],
         colour="#56B4E9",
-        line="--",
+        line=":",
     ),
     "Noisy-state": Strategy(
         "shuffled windows from zero state plus noise",
         callbacks=lambda: [NoisyInitialStateCallback(evaluation=None)],
-        colour="#56B4E9",
-        line=":",
+        colour="#0072B2",
+        line="-.",
     ),
     "Full-BPTT": Strategy(
         "back-propagation through each whole training series",
