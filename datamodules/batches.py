@@ -1,20 +1,25 @@
-"""Batches cut from flat series, and the orders in which they come."""
+"""Training batches cut from flat series, and the orders in which they come."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from mptt.datamodules.flat import FlatSeries
+from mptt.datamodules.checks import listed
+from mptt.datamodules.flat import Batch, FlatSeries
 from mptt.datamodules.parts import Part
-from mptt.errors import MPTTError
+from mptt.errors import MPTTError, MPTTWarning
 from mptt.windows import Int64Array, WindowIndex
 
-Batch = dict[str, Tensor]
+Order = Literal["shuffled", "lanes", "sequential", "series"]
+DISJOINT = ("lanes", "sequential")
+LONGEST_SERIES = 50_000  # back-propagation through a whole series keeps the states of all its steps
 
 
 class TrainingWindows(Dataset[Batch]):
@@ -23,28 +28,32 @@ class TrainingWindows(Dataset[Batch]):
     Args:
         series: the data.
         part: the training part.
-        windows: cut from it; their `site` is the site number, their `start` counts from the beginning of the part.
+        windows: cut from it, of one length; their `site` is the site number, their `start` counts from the beginning
+            of the part.
+        last: only so many steps at the end of each window count; all by default.
     """
 
-    def __init__(self, series: FlatSeries, part: Part, windows: WindowIndex) -> None:
+    def __init__(self, series: FlatSeries, part: Part, windows: WindowIndex, last: int | None = None) -> None:
         self.series = series
-        row = np.full(int(part.site.max()) + 1, -1)
-        row[part.site] = series.rows(part)
-        self.row = torch.from_numpy(row[windows.site] + windows.start)
+        self.row = torch.from_numpy(_first_rows(series, part, windows))
         self.site = torch.from_numpy(windows.site)
         self.steps = int(windows.length[0])
+        self.last = self.steps if last is None else last
 
     def __len__(self) -> int:
         return len(self.row)
 
     def __getitems__(self, ids: Sequence[int]) -> Batch:
         """The batch of windows with these ids: x (B, L, F), y (B, L, K), mask (B, L, K), window (B,)."""
-        window = torch.as_tensor(ids)
+        series, window = self.series, torch.as_tensor(ids)
         row = self.row[window]
+        lagged = None if series.lagged is None else _windows_at(row, series.lagged, 1 if series.held else self.steps)
+        mask = _windows_at(row, series.observed, self.steps)
+        mask[:, : self.steps - self.last] = False
         return {
-            "x": self.series.with_static(_windows_at(row, self.series.inputs, self.steps), self.site[window]),
-            "y": _windows_at(row, self.series.targets, self.steps),
-            "mask": _windows_at(row, self.series.observed, self.steps),
+            "x": series.side_by_side(_windows_at(row, series.inputs, self.steps), self.site[window], lagged),
+            "y": _windows_at(row, series.targets, self.steps),
+            "mask": mask,
             "window": window,
         }
 
@@ -52,85 +61,39 @@ class TrainingWindows(Dataset[Batch]):
         return self.__getitems__([index])
 
 
-class Stretches(Dataset[Batch]):
-    """Batches of evaluation: each row a stretch of one site's part.
+class TrainingSeries(Dataset[Batch]):
+    """The whole training series, a batch of them padded at the end to the longest.
 
     Args:
         series: the data.
-        part: the part that is evaluated.
-        batches: for each batch: entries of the part (b,), first steps in it (b,), first steps to keep (b,).
-        steps: longest stretch.
-        warmup: steps at the start of the part that are fed but not scored.
+        part: the training part.
+        windows: one a site, all of its part.
     """
 
-    def __init__(
-        self,
-        series: FlatSeries,
-        part: Part,
-        batches: list[tuple[Int64Array, Int64Array, Int64Array]],
-        steps: int,
-        warmup: int,
-    ) -> None:
-        self.series, self.part, self.batches, self.steps, self.warmup = series, part, batches, steps, warmup
-        self._row = series.rows(part)
+    def __init__(self, series: FlatSeries, part: Part, windows: WindowIndex) -> None:
+        self.series = series
+        self.row = torch.from_numpy(_first_rows(series, part, windows))
+        self.site, self.length = torch.from_numpy(windows.site), torch.from_numpy(windows.length)
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.row)
 
-    def __getitem__(self, index: int) -> Batch:
-        """One batch: x, y, mask (of what is scored), keep (B, L) (of what is new), site, start, length (B,)."""
-        entry, start, keep_from = self.batches[index]
-        length = self.part.length[entry]
-        step = start[:, None] + np.arange(min(self.steps, int((length - start).max())))
-        inside = step < length[:, None]
-        at = torch.from_numpy(self._row[entry][:, None] + np.minimum(step, length[:, None] - 1))
-        keep = torch.from_numpy(inside & (step >= keep_from[:, None]))
-        scored = keep & torch.from_numpy(step >= self.warmup)
-        site = torch.from_numpy(self.part.site[entry])
+    def __getitems__(self, ids: Sequence[int]) -> Batch:
+        """The batch of these series: x (B, L, F) and y (B, L, K), 0 where padded, mask (B, L, K), window (B,)."""
+        window = torch.as_tensor(ids)
+        length = self.length[window].unsqueeze(1)
+        step = torch.arange(int(length.max()))
+        padded = (step >= length).unsqueeze(2)
+        row = self.row[window].unsqueeze(1) + torch.minimum(step, length - 1)
         return {
-            "x": self.series.with_static(self.series.inputs[at], site),
-            "y": self.series.targets[at],
-            "mask": self.series.observed[at] & scored.unsqueeze(2),
-            "keep": keep,
-            "site": site,
-            "start": torch.from_numpy(start),
-            "length": torch.from_numpy(np.minimum(length - start, step.shape[1])),
+            "x": self.series.inputs_at(row, self.site[window]).masked_fill_(padded, 0),
+            "y": self.series.targets[row].masked_fill_(padded, 0),
+            "mask": self.series.observed[row] & ~padded,
+            "window": window,
         }
 
-
-def _windows_at(row: Tensor, values: Tensor, steps: int) -> Tensor:
-    """The rows `row .. row + steps - 1` of values (T, V) for each row (B,): (B, steps, V)."""
-    width = values.shape[1]
-    # Every window there could be, as a view; choosing among them copies whole windows, not rows.
-    every = values.as_strided((len(values) - steps + 1, steps, width), (width, width, 1))
-    return every.index_select(0, row)
-
-
-def sequential_stretches(series: FlatSeries, part: Part, sites_at_once: int, chunk: int, warmup: int) -> Stretches:
-    """Every series of a part once and in order: sites side by side, `chunk` steps a batch."""
-    batches = []
-    # Sites of like length share a batch, so that little is padded.
-    order = np.argsort(-part.length, kind="stable")
-    for group in (order[at : at + sites_at_once] for at in range(0, len(order), sites_at_once)):
-        for start in range(0, int(part.length[group].max()), chunk):
-            going = group[part.length[group] > start]
-            begin = np.full(len(going), start)
-            batches.append((going, begin, begin))
-    return Stretches(series, part, batches, chunk, warmup)
-
-
-def independent_stretches(
-    series: FlatSeries, part: Part, batch_size: int, window: int, stride: int, warmup: int
-) -> Stretches:
-    """Overlapping windows of a part, each from zero state; of each, the steps that the one before did not have."""
-    windows = WindowIndex.cut(np.maximum(part.length, window), window, min(stride, window))
-    before = np.concatenate([[0], windows.stop[:-1]])
-    keep_from = np.where(windows.start == 0, 0, before)
-    batches = [
-        (windows.site[at : at + batch_size], windows.start[at : at + batch_size], keep_from[at : at + batch_size])
-        for at in range(0, len(windows), batch_size)
-    ]
-    return Stretches(series, part, batches, window, warmup)
+    def __getitem__(self, index: int) -> Batch:
+        return self.__getitems__([index])
 
 
 class ShuffleSampler(Sampler[int]):
@@ -176,12 +139,75 @@ class LaneBatches(Sampler[list[int]]):
             yield (self._first[self._size > nth] + nth).tolist()
 
 
-def cut_windows(part: Part, window: int, stride: int, names: Sequence[str], disjoint: bool) -> WindowIndex:
-    """The training windows of a part; `disjoint` ones follow one another and leave the rest of a series out."""
+def cut_windows(part: Part, order: Order, window: int, stride: int, names: Sequence[str]) -> WindowIndex:
+    """The training windows of a part, as an order needs them.
+
+    Args:
+        part: the training part.
+        order: "shuffled": one each `stride` steps, and one that ends at the last step; "lanes", "sequential":
+            disjoint ones that follow one another and leave the rest of a series out; "series": all of each site's.
+        window: steps in a window.
+        stride: steps from one window's start to the next.
+        names: of the sites, by number.
+
+    Raises:
+        MPTTError: no site has a window; disjoint windows with another stride; whole series over LONGEST_SERIES steps.
+    """
+    if order == "series":
+        if (long := part.length > LONGEST_SERIES).any():
+            found = [f"{names[part.site[nth]]} ({part.length[nth]} steps)" for nth in np.flatnonzero(long)]
+            raise MPTTError(
+                'order="series" trains through whole series, whose states are all kept for back-propagation: at most'
+                f" {LONGEST_SERIES} steps each, found {listed(found)}. Keep the last steps only, as with"
+                f" train_steps={LONGEST_SERIES}, or use another order."
+            )
+        return WindowIndex(part.site, np.zeros_like(part.site), part.length)
     cut = WindowIndex.cut(part.length, window, stride, [names[site] for site in part.site])
-    if disjoint:
+    kept = np.ones(len(cut), dtype=bool)
+    if order in DISJOINT:
         if stride != window:
-            raise MPTTError(f'order="lanes" needs disjoint windows: stride = window = {window}, found stride={stride}.')
-        whole = cut.start % window == 0
-        return WindowIndex(part.site[cut.site[whole]], cut.start[whole], window)
-    return WindowIndex(part.site[cut.site], cut.start, window)
+            raise MPTTError(f'order="{order}" needs disjoint windows: stride = window = {window}, found {stride=}.')
+        kept = cut.start % window == 0
+    return WindowIndex(part.site[cut.site[kept]], cut.start[kept], window)
+
+
+def warn_of_empty_lanes(windows: WindowIndex, batch_size: int) -> None:
+    """Say that there are fewer windows than lanes asked for: every lane has one, and no state goes on."""
+    if len(windows) < batch_size:
+        warnings.warn(
+            f'order="lanes" finds {len(windows)} windows for batch_size={batch_size}: {len(windows)} lane(s) of one'
+            " window each, so no state is carried from batch to batch. Use a smaller batch_size or a shorter window.",
+            MPTTWarning,
+            stacklevel=3,
+        )
+
+
+def check_last_steps(series: FlatSeries, part: Part, windows: WindowIndex, last: int, names: Sequence[str]) -> None:
+    """Check that every target has a value in the last steps of some window.
+
+    Raises:
+        MPTTError: which has none.
+    """
+    begin = _first_rows(series, part, windows) + windows.length - last
+    counted = series.covered(begin, np.full(len(windows), last))
+    for name, observed in zip(names, series.observed.unbind(1), strict=True):
+        if not (observed & counted).any():
+            raise MPTTError(
+                f"The target {name} has no value in the last {last} step(s) of any training window; raise"
+                f" predict_last_n={last}, or change window or stride."
+            )
+
+
+def _first_rows(series: FlatSeries, part: Part, windows: WindowIndex) -> Int64Array:
+    """(N,) the row of each window's first step."""
+    row = np.full(int(part.site.max()) + 1, -1)
+    row[part.site] = series.rows(part)
+    return row[windows.site] + windows.start
+
+
+def _windows_at(row: Tensor, values: Tensor, steps: int) -> Tensor:
+    """The rows `row .. row + steps - 1` of values (T, V) for each row (B,): (B, steps, V)."""
+    width = values.shape[1]
+    # Every window there could be, as a view; choosing among them copies whole windows, not rows.
+    every = values.as_strided((len(values) - steps + 1, steps, width), (width, width, 1))
+    return every.index_select(0, row)

@@ -31,6 +31,19 @@ def check_whole(least: int, **settings: Any) -> None:
             raise MPTTError(f"{name} is a whole number, at least {least}; found {value!r}.")
 
 
+def check_within(window: int, **settings: int | None) -> None:
+    """Check that settings, numbers of steps where they are given, are 1 to a window's.
+
+    Raises:
+        MPTTError: one is not.
+    """
+    for name, value in settings.items():
+        if value is not None:
+            check_whole(1, **{name: value})
+            if value > window:
+                raise MPTTError(f"{name} is at most the window of {window} steps; found {value}.")
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Check that a setting is one of a few words.
 

@@ -34,6 +34,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.site)
 
+    def latest(self, steps: int) -> Part:
+        """The last so many steps of each stretch; all of a shorter one."""
+        length = np.minimum(self.length, steps)
+        return Part(self.site, self.begin + self.length - length, length)
+
 
 def split_parts(time: pd.Index, first: Int64Array, last: Int64Array, split: Split, warmup: int) -> dict[str, Part]:
     """Cut each site's record into parts.

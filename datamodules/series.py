@@ -4,42 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mptt.datamodules.batches import (
-    Batch,
     LaneBatches,
+    Order,
     ShuffleSampler,
-    Stretches,
+    TrainingSeries,
     TrainingWindows,
+    check_last_steps,
     cut_windows,
-    independent_stretches,
-    sequential_stretches,
+    warn_of_empty_lanes,
 )
 from mptt.datamodules.checks import (
-    Values,
     as_float32,
     check_choice,
     check_complete,
     check_dataset,
     check_targets,
     check_whole,
+    check_within,
     site_names,
 )
-from mptt.datamodules.flat import FlatSeries, lay_end_to_end
+from mptt.datamodules.flat import Batch, FlatSeries, find_records, lay_out
+from mptt.datamodules.lagged import lag_targets, last_observations, warn_of_filled
 from mptt.datamodules.namespaces import LightningDataModule
+from mptt.datamodules.opening import open_dataset
 from mptt.datamodules.parts import PARTS, Part, Split, split_parts
+from mptt.datamodules.predictions import place_observations, place_predictions
 from mptt.datamodules.scaling import Scaler
+from mptt.datamodules.standardised import Scalers
+from mptt.datamodules.stretches import Stretches, conditional_stretches, independent_stretches, sequential_stretches
 from mptt.errors import MPTTError
 from mptt.windows import WindowIndex
 
+Evaluation = Literal["sequential", "independent", "conditional"]
+LaggedTarget = Literal["none", "step", "window"]
 HOST = ("window", "site", "start", "length")
 
 
@@ -49,10 +55,14 @@ class SeriesDataModule(LightningDataModule):
     A site's record is the stretch in which it has inputs; sites may have different ones. Inputs must be complete in it,
     missing targets are masked. Inputs, attributes and targets are standardised over the training part.
 
-    A training batch is a dict with `x` (B, L, F), `y` (B, L, K), `mask` (B, L, K; where y is observed) and `window`
-    (B,), the ids that the memory needs. An evaluation batch has, in place of `window`, `site`, `start` and `length`
-    (B,; the site's number, the first step, counted in the part, and the number of steps) and `keep` (B, L; steps that
-    are new and inside the part); its mask leaves out the warm-up.
+    A training batch is a dict with `x` (B, L, F), `y` (B, L, K), `mask` (B, L, K; where y is observed and counts) and
+    `window` (B,), the ids that the memory needs. An evaluation batch has, in place of `window`, `site`, `start` and
+    `length` (B,; the site's number, the first step, counted in the part, and the number of steps) and `keep` (B, L;
+    steps that are new and inside the part); its mask leaves out the warm-up. Columns of `x` are the inputs, the
+    attributes, and the lagged targets, if any: `x[..., -K:]`, in evaluation too the true ones.
+
+    The target of the step before is that of the record's step before, in whatever part that is. Where it is missing,
+    the last observation before it in the site's record stands in; where there is none, the training mean, which is 0.
 
     Subclasses for a given data set override `load`.
 
@@ -61,16 +71,23 @@ class SeriesDataModule(LightningDataModule):
         inputs: variables (site, time).
         targets: variables (site, time).
         attributes: variables (site,), repeated along time as further inputs.
+        lagged_target: targets as further inputs: "step": at each step those of the step before (teacher forcing);
+            "window": those of the step before a window's first, or an evaluation stretch's, at all its steps.
         split: three fractions of each site's record, or the first and last date of each of train, validation, test.
+        train_steps: use only the last so many steps of each site's training part; a site with less keeps all.
         window: steps in a training window.
         stride: steps from one window's start to the next.
+        predict_last_n: only so many steps at the end of each training window count; all by default.
         warmup: steps at the start of validation and test that are fed but not scored.
-        batch_size: windows in a training batch.
-        order: "shuffled", or "lanes": row r of a batch goes on where row r of the last stopped (stride = window).
-        evaluation: "sequential": each series in order; "independent": half-overlapping windows from zero state, of
-            each the steps that are new.
+        batch_size: windows in a training batch, or series.
+        order: "shuffled"; "lanes": row r of a batch goes on where row r of the last stopped; "sequential": in order of
+            site and time, one after another in a batch and from batch to batch; both need stride = window.
+            "series": whole training series, shuffled, a batch padded at the end; no windows are cut.
+        evaluation: "sequential": each series in order; "independent": overlapping windows, of each the steps that are
+            new; "conditional": the same, a batch the next window of each of many sites, in time order.
+        evaluation_stride: steps from one overlapping window to the next; half a window by default.
         chunk: steps in a batch of sequential evaluation.
-        sites_at_once: sites in a batch of sequential evaluation.
+        sites_at_once: sites in a batch of sequential or conditional evaluation.
         seed: of the shuffling; None: the one that seed_everything set.
         num_workers: processes that cut batches; data in memory need none.
 
@@ -83,6 +100,7 @@ class SeriesDataModule(LightningDataModule):
         input_scaler, attribute_scaler, target_scaler: fitted to the training part, or those of a checkpoint.
 
     Example:
+        >>> import numpy as np
         >>> import pandas as pd
         >>> time = pd.date_range("2000-01-01", periods=2000, unit="s")
         >>> rain = xr.DataArray(np.random.rand(1, 2000), coords={"site": ["a"], "time": time})
@@ -110,13 +128,17 @@ class SeriesDataModule(LightningDataModule):
         inputs: Sequence[str],
         targets: Sequence[str],
         attributes: Sequence[str] = (),
+        lagged_target: LaggedTarget = "none",
         split: Split = (0.5, 0.1, 0.4),
+        train_steps: int | None = None,
         window: int = 366,
         stride: int = 183,
+        predict_last_n: int | None = None,
         warmup: int = 0,
         batch_size: int = 64,
-        order: Literal["shuffled", "lanes"] = "shuffled",
-        evaluation: Literal["sequential", "independent"] = "sequential",
+        order: Order = "shuffled",
+        evaluation: Evaluation = "sequential",
+        evaluation_stride: int | None = None,
         chunk: int = 3650,
         sites_at_once: int = 256,
         seed: int | None = None,
@@ -128,19 +150,35 @@ class SeriesDataModule(LightningDataModule):
                 raise MPTTError(f"{name} is a list of names; for one variable, [{names!r}].")
         check_whole(1, window=window, stride=stride, batch_size=batch_size, chunk=chunk, sites_at_once=sites_at_once)
         check_whole(0, warmup=warmup, num_workers=num_workers)
-        check_choice("order", order, ("shuffled", "lanes"))
-        check_choice("evaluation", evaluation, ("sequential", "independent"))
+        if train_steps is not None:
+            check_whole(1, train_steps=train_steps)
+        check_within(window, predict_last_n=predict_last_n, evaluation_stride=evaluation_stride)
+        check_choice("order", order, get_args(Order))
+        check_choice("evaluation", evaluation, get_args(Evaluation))
+        check_choice("lagged_target", lagged_target, get_args(LaggedTarget))
+        if order == "series" and predict_last_n is not None:
+            raise MPTTError(
+                f'order="series" trains on whole series, and predict_last_n={predict_last_n} counts steps of windows;'
+                " leave out one of them."
+            )
         self.inputs, self.targets, self.attributes = list(inputs), list(targets), list(attributes)
-        self.split, self.window, self.stride, self.warmup = split, window, stride, warmup
+        self.lagged_target, self.split, self.train_steps, self.warmup = lagged_target, split, train_steps, warmup
+        self.window, self.stride, self.predict_last_n = window, stride, predict_last_n
         self.batch_size, self.order, self.evaluation = batch_size, order, evaluation
+        self.evaluation_stride = max(window // 2, 1) if evaluation_stride is None else evaluation_stride
         self.chunk, self.sites_at_once, self.seed, self.num_workers = chunk, sites_at_once, seed, num_workers
         self._dataset = dataset
         self._series: FlatSeries | None = None
 
     @property
     def input_size(self) -> int:
-        """Inputs of the model: variables and attributes."""
-        return len(self.inputs) + len(self.attributes)
+        """Inputs of the model: variables, attributes and lagged targets."""
+        return len(self.inputs) + len(self.attributes) + self.lagged_columns
+
+    @property
+    def lagged_columns(self) -> int:
+        """Lagged targets among the inputs, the last columns of `x`."""
+        return 0 if self.lagged_target == "none" else len(self.targets)
 
     @property
     def output_size(self) -> int:
@@ -151,13 +189,6 @@ class SeriesDataModule(LightningDataModule):
         """The data set, dimensions (site, time), missing values NaN."""
         if self._dataset is None:
             raise MPTTError(f"{type(self).__name__} has no dataset; pass one, or override load().")
-        if isinstance(self._dataset, xr.Dataset):
-            return self._dataset
-        if not isinstance(self._dataset, str | Path):
-            raise MPTTError(
-                f"The dataset is an xarray.Dataset or a path, found a {type(self._dataset).__name__}; see"
-                " DataArray.to_dataset(name=...) and xarray.Dataset.from_dataframe."
-            )
         return open_dataset(self._dataset)
 
     def setup(self, stage: str | None = None) -> None:
@@ -170,36 +201,41 @@ class SeriesDataModule(LightningDataModule):
         self.time = dataset.indexes["time"]
         self.units = {name: str(dataset[name].attrs.get("units", "")) for name in self.targets}
         self.long_names = {name: str(dataset[name].attrs.get("long_name", name)) for name in self.targets}
-        inputs, targets = _values(dataset, self.inputs), _values(dataset, self.targets)
-        present = np.logical_or.reduce([np.isfinite(values) for values in inputs.values()])  # (site, time)
-        first, last = present.argmax(axis=1), present.shape[1] - present[:, ::-1].argmax(axis=1)
-        step = np.arange(present.shape[1])
-        recorded = (step >= first[:, None]) & (step < last[:, None]) & present.any(axis=1, keepdims=True)
+        inputs, attributes, targets = (
+            {name: as_float32(dataset[name].transpose("site", ...).values) for name in names}
+            for names in (self.inputs, self.attributes, self.targets)
+        )
+        first, last, recorded = find_records(inputs)
         check_complete(inputs, recorded, self.sites, self.time)
         self.parts = split_parts(self.time, first, last, self.split, self.warmup)
+        if self.train_steps is not None:
+            self.parts["train"] = self.parts["train"].latest(self.train_steps)
         check_targets(targets, self.parts, self.warmup, self.sites)
-        self.windows = cut_windows(
-            self.parts["train"], self.window, self.stride, self.sites, disjoint=self.order == "lanes"
-        )
-        y = lay_end_to_end(targets.values(), recorded)
-        series = FlatSeries(
-            lay_end_to_end(inputs.values(), recorded),
-            torch.from_numpy(np.stack([dataset[name].values for name in self.attributes], 1).astype(np.float32))
-            if self.attributes
-            else torch.empty(len(self.sites), 0),
-            y,
-            y.isfinite(),
-            (last - first).cumsum() - (last - first),
-            first,
-        )
-        self._standardise(series)
+        self.windows = cut_windows(self.parts["train"], self.order, self.window, self.stride, self.sites)
+        series = lay_out(inputs, attributes, targets, first, last, recorded)
+        if self.predict_last_n is not None:
+            check_last_steps(series, self.parts["train"], self.windows, self.predict_last_n, self.targets)
+        if self.order == "lanes":
+            warn_of_empty_lanes(self.windows, self.batch_size)
+        if self.lagged_target != "none":
+            warn_of_filled(series, last_observations(series), self.parts.values(), self.sites, self.time)
+        scalers = Scalers.fit(series, self.parts["train"], self.inputs, self.attributes, self.targets)
+        scalers.standardise_(series)
+        self._take(scalers, series)
         self._series = series
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of windows, in the order asked for."""
-        dataset = TrainingWindows(self._ready(), self.parts["train"], self.windows)
+        series, part = self._ready(), self.parts["train"]
+        dataset: TrainingWindows | TrainingSeries
+        if self.order == "series":
+            dataset = TrainingSeries(series, part, self.windows)
+        else:
+            dataset = TrainingWindows(series, part, self.windows, self.predict_last_n)
         if self.order == "lanes":
             return self._loader(dataset, batch_sampler=LaneBatches(self.windows, self.batch_size))
+        if self.order == "sequential":
+            return self._loader(dataset, batch_size=self.batch_size)
         seed = torch.initial_seed() % 2**31 if self.seed is None else self.seed
         return self._loader(dataset, batch_size=self.batch_size, sampler=ShuffleSampler(len(dataset), seed))
 
@@ -226,9 +262,11 @@ class SeriesDataModule(LightningDataModule):
         warmup = 0 if part == "train" else self.warmup
         if self.evaluation == "sequential":
             return self._loader(self._sequential(part, warmup), batch_size=None)
-        stretches = independent_stretches(
-            self._ready(), self.parts[part], self.batch_size, self.window, max(self.window // 2, 1), warmup
-        )
+        if self.evaluation == "conditional":
+            cut, rows = conditional_stretches, self.sites_at_once
+        else:
+            cut, rows = independent_stretches, self.batch_size
+        stretches = cut(self._ready(), self.parts[part], rows, self.window, self.evaluation_stride, warmup)
         return self._loader(stretches, batch_size=None)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -252,25 +290,12 @@ class SeriesDataModule(LightningDataModule):
             For each target NAME, `NAME` (predicted) and `NAME_observed`, on (site, time) over the steps of the part;
             NaN where a site has no data.
         """
-        stretch = self.parts[part]
-        entry = np.full(len(self.sites), -1)
-        entry[stretch.site] = np.arange(len(stretch))
-        low, high = int(stretch.begin.min()), int((stretch.begin + stretch.length).max())
-        predicted = np.full((len(stretch), high - low, self.output_size), np.nan, dtype=np.float32)
-        observed = predicted.copy()
-        for value, batch in zip(values, batches, strict=True):
-            row, step = np.nonzero(batch["keep"].cpu().numpy())
-            slot = entry[batch["site"].cpu().numpy()[row]]
-            at = stretch.begin[slot] - low + batch["start"].cpu().numpy()[row] + step
-            predicted[slot, at] = self.target_scaler.inverse(value.detach().float().cpu()).numpy()[row, step]
-        series = self._ready()
-        for slot, (row, begin, length) in enumerate(
-            zip(series.rows(stretch), stretch.begin, stretch.length, strict=True)
-        ):
-            true = self.target_scaler.inverse(series.targets[row : row + length])
-            true[~series.observed[row : row + length]] = np.nan
-            observed[slot, begin - low : begin - low + length] = true.numpy()
-        coords = {"site": [self.sites[site] for site in stretch.site], "time": self.time[low:high]}
+        series, stretch = self._ready(), self.parts[part]
+        predicted = place_predictions(stretch, self.target_scaler, values, batches)
+        observed = place_observations(stretch, self.target_scaler, series)
+        low = int(stretch.begin.min())
+        time = self.time[low : low + predicted.shape[1]]
+        coords = {"site": [self.sites[site] for site in stretch.site], "time": time}
         variables = {}
         for nth, name in enumerate(self.targets):
             for label, what, array in ((name, "predicted", predicted), (f"{name}_observed", "observed", observed)):
@@ -281,11 +306,7 @@ class SeriesDataModule(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The scalers, as tensors: a checkpoint predicts in physical units."""
         self._ready()
-        return {
-            "inputs": self.input_scaler.state_dict(),
-            "attributes": self.attribute_scaler.state_dict(),
-            "targets": self.target_scaler.state_dict(),
-        }
+        return self._scalers().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the scalers of a checkpoint, whatever this data set's own are.
@@ -293,14 +314,10 @@ class SeriesDataModule(LightningDataModule):
         Raises:
             MPTTError: they are for other variables.
         """
-        series = self._ready()
-        inputs = Scaler(**state_dict["inputs"]).check(self.inputs)
-        attributes = Scaler(**state_dict["attributes"]).check(self.attributes)
-        targets = Scaler(**state_dict["targets"]).check(self.targets)
-        inputs.change_(series.inputs, self.input_scaler)
-        attributes.change_(series.static, self.attribute_scaler)
-        targets.change_(series.targets, self.target_scaler)[~series.observed] = 0
-        self.input_scaler, self.attribute_scaler, self.target_scaler = inputs, attributes, targets
+        series, own = self._ready(), self._scalers()
+        scalers = Scalers.of_checkpoint(state_dict, own)
+        scalers.standardise_(series, own)
+        self._take(scalers, series)
 
     def _ready(self) -> FlatSeries:
         if self._series is None:
@@ -311,7 +328,7 @@ class SeriesDataModule(LightningDataModule):
     def _sequential(self, part: str, warmup: int) -> Stretches:
         return sequential_stretches(self._ready(), self.parts[part], self.sites_at_once, self.chunk, warmup)
 
-    def _loader(self, dataset: TrainingWindows | Stretches, **order: Any) -> DataLoader[Batch]:
+    def _loader(self, dataset: Dataset[Batch], **order: Any) -> DataLoader[Batch]:
         return DataLoader(
             dataset,
             num_workers=self.num_workers,
@@ -321,40 +338,15 @@ class SeriesDataModule(LightningDataModule):
             **order,
         )
 
-    def _standardise(self, series: FlatSeries) -> None:
-        """Fit the scalers to the training part, and standardise everything by them."""
-        part = self.parts["train"]
-        training = series.inside(part)
-        self.input_scaler = Scaler.fit(self.inputs, series.inputs[training])
-        self.attribute_scaler = Scaler.fit(self.attributes, series.static[torch.from_numpy(part.site)])
-        self.target_scaler = Scaler.fit(self.targets, series.targets[training])
-        self.input_scaler.transform_(series.inputs)
-        self.attribute_scaler.transform_(series.static)
-        self.target_scaler.transform_(series.targets)[~series.observed] = 0
+    def _scalers(self) -> Scalers:
+        return Scalers(self.input_scaler, self.attribute_scaler, self.target_scaler)
 
-
-def open_dataset(path: str | Path) -> xr.Dataset:
-    """Open a Zarr store or NetCDF file; dates are datetime64[s], or cftime where the calendar is another.
-
-    Raises:
-        MPTTError: there is nothing, or something else.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise MPTTError(
-            f"No data set at {path} (looked from {Path.cwd()}); give the path of a Zarr store or NetCDF file."
-        )
-    decoder = xr.coders.CFDatetimeCoder(time_unit="s")  # by default years after 2262 become cftime
-    try:
-        return xr.open_dataset(path, engine="zarr" if path.is_dir() else None, decode_times=decoder)
-    except Exception as error:  # every engine has its own
-        raise MPTTError(
-            f"{path} cannot be read as a {'Zarr store' if path.is_dir() else 'NetCDF file'}: {error}"
-        ) from error
-
-
-def _values(dataset: xr.Dataset, names: Sequence[str]) -> Values:
-    return {name: as_float32(dataset[name].transpose("site", "time").values) for name in names}
+    def _take(self, scalers: Scalers, series: FlatSeries) -> None:
+        """Keep the scalers of the series as they are now, and lag their targets."""
+        self.input_scaler, self.attribute_scaler, self.target_scaler = scalers
+        if self.lagged_target != "none":
+            series.lagged = lag_targets(series, last_observations(series))
+            series.held = self.lagged_target == "window"
 
 
 def _whole(batch: Any) -> Any:

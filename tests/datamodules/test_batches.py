@@ -12,11 +12,10 @@ from mptt.datamodules.batches import (
     ShuffleSampler,
     TrainingWindows,
     cut_windows,
-    independent_stretches,
-    sequential_stretches,
 )
 from mptt.datamodules.flat import FlatSeries
 from mptt.datamodules.parts import Part
+from mptt.datamodules.stretches import independent_stretches, sequential_stretches
 
 RECORDS = st.lists(  # of each site: step at which its record begins, steps before the part, in it, after it
     st.tuples(st.integers(0, 9), st.integers(0, 5), st.integers(0, 23), st.integers(0, 5)), min_size=1, max_size=7
@@ -124,7 +123,7 @@ def test_training_windows_are_the_slices_they_say(records, window, stride, data)
     if not len(lengths):
         return
     part = Part(part.site[part.length >= window], part.begin[part.length >= window], lengths)
-    windows = cut_windows(part, window, min(stride, window), [str(site) for site in range(9)], disjoint=False)
+    windows = cut_windows(part, "shuffled", window, min(stride, window), [str(site) for site in range(9)])
     ids = data.draw(st.lists(st.integers(0, len(windows) - 1), min_size=1, max_size=9))
     batch = TrainingWindows(series, part, windows).__getitems__(ids)
     assert batch["window"].tolist() == ids
@@ -149,14 +148,14 @@ def test_one_window_is_a_batch_of_one():
     assert TrainingWindows(series, part, WindowIndex([0, 0], [0, 3], 6))[1]["x"].shape == (1, 6, 2)
 
 
-@given(RECORDS, st.integers(1, 6))
-def test_disjoint_windows_follow_one_another_from_the_first_step(records, window):
+@given(RECORDS, st.integers(1, 6), st.sampled_from(["lanes", "sequential"]))
+def test_disjoint_windows_follow_one_another_from_the_first_step(records, window, order):
     _, part = lay_out(records)
     enough = part.length >= window
     if not enough.any():
         return
     part = Part(part.site[enough], part.begin[enough], part.length[enough])
-    windows = cut_windows(part, window, window, [str(site) for site in range(9)], disjoint=True)
+    windows = cut_windows(part, order, window, window, [str(site) for site in range(9)])
     expected = [
         (site, start)
         for site, length in zip(part.site.tolist(), part.length.tolist(), strict=True)
