@@ -12,6 +12,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from mptt.experiments import figures, report
+from mptt.experiments.configs import config_label
 from mptt.experiments.grid import file_name
 from mptt.experiments.records import open_predictions
 from mptt.experiments.residuals import errors_by_day, errors_by_step
@@ -44,7 +45,7 @@ def draw(groups: Sequence[Group], tables: Sequence[tuple[str, pd.DataFrame]], fo
     versions.pop("seed", None)
     return report.write_report(
         folder,
-        f"Comparison of {first.config.stem}",
+        f"Comparison of {config_label(first.config)}",
         tables,
         drawn,
         first.config.read_text(encoding="utf-8"),

@@ -213,11 +213,13 @@ def cells_of(plan: Comparison, budget: Budget, config: Path, folder: Path, setti
     Raises:
         MPTTError: two of them would share a folder.
     """
-    sizes = [("window", size) for size in plan.windows or ()] or [("steps", size) for size in plan.training_sizes or ()]
+    targets: list[str | None] = [*(plan.targets or [None])]
+    sizes: list[tuple[str, int | None]] = [
+        *(("window", size) for size in plan.windows or ()),
+        *(("steps", size) for size in plan.training_sizes or ()),
+    ]
     cells = []
-    for seed, target, (axis, size), name in product(
-        plan.seeds, plan.targets or [None], sizes or [("", None)], plan.strategies
-    ):
+    for seed, target, (axis, size), name in product(plan.seeds, targets, sizes or [("", None)], plan.strategies):
         levels = [*([file_name(target)] if target is not None else ()), *([f"{axis}{size}"] if axis else ())]
         cells.append(
             Cell(
@@ -255,8 +257,9 @@ def _strategy_folder(name: str) -> str:
 
 
 def _check_list(name: str, values: Any, kind: type, what: str, least: int = 1) -> None:
+    # True is an int, and no number of steps.
     if not isinstance(values, list) or any(
-        not isinstance(value, kind) or isinstance(value, bool) or (kind is int and value < least) for value in values
+        type(value) is not kind or (kind is int and value < least) for value in values
     ):
         raise MPTTError(f"The {name} of a comparison are a list of {what}; found {values!r}.")
     twice = [str(value) for value, count in Counter(values).items() if count > 1]

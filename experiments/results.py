@@ -159,8 +159,8 @@ def _differences(cells: Sequence[Cell], target: str, reference: str, results: pd
         seeds = [seed for name, seed in found if name == strategy and (reference, seed) in found]
         if strategy == reference or not seeds:
             continue
-        pair = [_stacked([found[name, seed] for seed in seeds]) for name in (strategy, reference)]
-        difference = paired_difference(*pair)
+        here, there = (_stacked([found[name, seed] for seed in seeds]) for name in (strategy, reference))
+        difference = paired_difference(here, there)
         rows.append(
             {
                 **about,

@@ -41,6 +41,5 @@ def summarise(cells: Sequence[Cell], folder: Path, console: Console, plan: Compa
     from mptt.experiments.gallery import draw
 
     report = draw(groups, tables, folder, command)
-    console.print(
-        f"table.md has all columns; with results.csv, differences.csv and figures it is in {folder}: {report}"
-    )
+    console.print(f"results.csv, differences.csv, table.md (with all columns) and figures are in {folder}.")
+    console.print(f"The report is {report}.")
