@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 import xarray as xr
@@ -99,9 +99,9 @@ def _figures_of(group: Group) -> Drawn:
 def _against_size(groups: Sequence[Group], folder: Path) -> Drawn:
     """The figure of one target over the window lengths or training sizes, if the grid has them."""
     cell = groups[0].cells[0]
-    by = "window" if cell.window is not None else "train_steps" if cell.train_steps is not None else None
-    if by is None:
+    if cell.window is None and cell.train_steps is None:
         return []
+    by: Literal["window", "train_steps"] = "window" if cell.window is not None else "train_steps"
     target = groups[0].target
     results = pd.concat(
         [group.over_sites[["strategy", "seed", "rmse"]].assign(**{by: group.results[by].iloc[0]}) for group in groups],

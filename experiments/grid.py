@@ -213,7 +213,7 @@ def cells_of(plan: Comparison, budget: Budget, config: Path, folder: Path, setti
     Raises:
         MPTTError: two of them would share a folder.
     """
-    targets: list[str | None] = [*(plan.targets or [None])]
+    targets: list[str | None] = [None] if plan.targets is None else [*plan.targets]
     sizes: list[tuple[str, int | None]] = [
         *(("window", size) for size in plan.windows or ()),
         *(("steps", size) for size in plan.training_sizes or ()),
@@ -259,7 +259,7 @@ def _strategy_folder(name: str) -> str:
 def _check_list(name: str, values: Any, kind: type, what: str, least: int = 1) -> None:
     # True is an int, and no number of steps.
     if not isinstance(values, list) or any(
-        type(value) is not kind or (kind is int and value < least) for value in values
+        type(value) is not kind or (isinstance(value, int) and value < least) for value in values
     ):
         raise MPTTError(f"The {name} of a comparison are a list of {what}; found {values!r}.")
     twice = [str(value) for value, count in Counter(values).items() if count > 1]
