@@ -53,10 +53,10 @@ class Group:
     @property
     def title(self) -> str:
         """What its scores are."""
-        seeds, sites = self.results["seed"].nunique(), self.results["site"].nunique()
-        return (
-            f"{self.label}: test part after a warm-up of {self.warmup} steps, mean (sd) over {seeds} seeds,"
-            f" {self.cells[0].budget}" + (f", median of {sites} sites" if sites > 1 else "")
+        seeds, sites = self.results["seed"].unique(), self.results["site"].nunique()
+        runs = f"mean (sd) over {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+        return f"{self.label}: test part after a warm-up of {self.warmup} steps, {runs}, {self.cells[0].budget}" + (
+            f", median of {sites} sites" if sites > 1 else ""
         )
 
     @property

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import os
 import signal
 import subprocess
@@ -248,7 +249,8 @@ def test_grid_of_targets_and_windows_is_compared_level_by_level(words: list[str]
     for name in ("rmse_by_step", "rmse_by_day", "hydrograph", "learning_curves", "rmse_against_time"):
         assert Path(f"c/SNOmm/window90/{name}_SNOmm.png").exists()
     assert Path("c/SNOmm/rmse_against_window_SNOmm.png").exists()
-    assert "mptt compare quickstart --strategies '[RMB-SSIF, SMB-SSIF]'" in Path("c/report.html").read_text()
+    report = html.unescape(Path("c/report.html").read_text())
+    assert "mptt compare quickstart --strategies '[RMB-SSIF, SMB-SSIF]'" in report
 
 
 @pytest.mark.usefixtures("in_this_process")
