@@ -19,8 +19,9 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 import mptt.datamodules
 import mptt.experiments.regressor  # noqa: F401
 from mptt.errors import MPTTError
-from mptt.experiments.compare import Comparison, compare
+from mptt.experiments.compare import compare
 from mptt.experiments.configs import config_label, find_config, list_configs
+from mptt.experiments.grid import Comparison
 from mptt.experiments.inferences import INFERENCES, find_inference
 from mptt.experiments.records import (
     CONFIG,
@@ -41,7 +42,7 @@ mptt: recurrent networks on long climate series, trained with messages through t
   mptt validate --config NAME_OR_PATH   scores of a run's best epoch (or --ckpt_path last, or a file),
   mptt test     --config NAME_OR_PATH     of its test part, with predictions and figures,
   mptt predict  --config NAME_OR_PATH     or its predictions alone
-  mptt compare  NAME_OR_PATH            strategies x seeds at equal budget: table and figures
+  mptt compare  NAME_OR_PATH            strategies x seeds (x targets x windows) at equal budget: report
 
 Every setting can be given after the configuration: --strategy RMB-SSIF --trainer.max_epochs 20 --model.hidden_size 64.
 `mptt test --config RUN/config.yaml --inference IIF` evaluates a run another way, into a folder of its own.

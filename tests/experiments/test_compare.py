@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import io
+import html
 import os
 import signal
 import subprocess
@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from rich.console import Console
 
-from mptt import MPTTError
-from mptt.experiments import compare as comparison
+from mptt.experiments import running
 from mptt.experiments.cli import main
-from mptt.experiments.compare import Cell, markdown, summarise, table_of
+
+# Stand-ins draw what the figures do not draw yet.
+pytestmark = pytest.mark.usefixtures("gallery")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def pool(workers: int):  # type: ignore[no-untyped-def]
         yield Pool()
 
-    monkeypatch.setattr(comparison, "_pool", pool)
+    monkeypatch.setattr(running, "_pool", pool)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_comparison_writes_results_and_a_cell_is_the_run_of_fit(
     table = Path("c/table.md").read_text()
     assert "RMSE (mm)" in table
     assert table.count("\n| ") == 4, "header, rule, two strategies"
-    for name in ("rmse_SW_ENDmm.png", "rmse_SW_ENDmm.pdf", "learning_curves.png", "learning_curves.pdf"):
+    for name in ("rmse_SW_ENDmm.png", "rmse_SW_ENDmm.pdf", "learning_curves_SW_ENDmm.png", "report.html"):
         assert Path("c", name).exists()
     mean = results.groupby("strategy")["rmse"].mean()
     assert f"| MPTT-delta1 | {mean['MPTT-delta1']:.2f} (" in table
@@ -133,6 +133,20 @@ def test_settings_that_cannot_be_parsed_are_the_cause(words: list[str]) -> None:
         (["--strategies", "[RMB-IIF,RMB-IIF]"], "given once each"),
         (["--seeds", "[1,1]"], "given once each"),
         (["--seeds", "[]"], "at least one"),
+        (["--seeds", "[4,1,4,2,1]"], "with 4 and 1 more than once"),
+        (["--targets", "[SW_ENDmm,SW_ENDmm]"], "targets of a comparison are given once each"),
+        (["--windows", "[30,60,30]"], "with 30 more than once"),
+        (["--training_sizes", "[]"], "at least one"),
+        (["--windows", "[0]"], "whole numbers, 1 or more"),
+        (["--windows", "[30]", "--training_sizes", "[900]"], "not given together"),
+        (["--windows", "[30]", "--data.window", "60"], "--data.window is given by the windows"),
+        (["--windows", "[30]", "--data.init_args.stride=9"], "--data.stride is given by the windows"),
+        (["--targets", "[SW_ENDmm]", "--data.targets+=SNOmm"], "--data.targets is given by the targets"),
+        (["--reference", "RMB-IIF", "--strategies", "[SMB-SSIF]"], "'RMB-IIF' is not among"),
+        (["--reach", "0"], "validation RMSE over 0"),
+        (["--targets", "[SW_ENDmm]", "--reach", "{SNOmm: 3}"], "reach has SNOmm"),
+        (["--steps", "5"], "exactly one of epochs, steps, minutes; found epochs 2, steps 5"),
+        (["--trainer.max_time=00:00:01:00"], "not --trainer.max_time"),
         (["--epochs", "0"], "1 or more"),
         (["--workers", "0"], "1 or more"),
         (["--trainer.max_epochs", "5"], "--epochs"),
@@ -191,61 +205,77 @@ def test_interrupted_comparison_goes_on_with_the_same_line(words: list[str], req
     assert pd.read_csv("c/results.csv")["seed"].tolist() == [0, 1]
 
 
-def test_table_is_best_first_and_fits_a_terminal() -> None:
-    results = pd.DataFrame(
-        {
-            "strategy": ["RMB-IIF", "RMB-IIF", "MPTT-delta1", "MPTT-delta1"],
-            "seed": [0, 1, 0, 1],
-            "rmse": [132.0, 134.0, 110.0, 111.0],
-            "nse": [-0.1, -0.3, 0.5, 0.7],
-            "kge": [0.1, 0.3, 0.5, 0.7],
-            "pbias": [-10.0, 30.0, 5.0, 7.0],
-            "seconds_per_epoch": [1.0, 3.0, 2.0, 2.0],
-        }
-    )
-    header, rows = table_of(results, "mm")
-    assert header == ["strategy", "RMSE (mm)", "NSE", "KGE", "PBIAS (%)", "s/epoch"]
-    assert rows[0][:2] == ["MPTT-delta1", "110.5 (0.7)"]
-    assert rows[1] == ["RMB-IIF", "133.0 (1.4)", "-0.200 (0.141)", "0.200 (0.141)", "10.0 (28.3)", "2.00"]
-    assert sum(max(map(len, column)) + 1 for column in zip(header, *rows, strict=True)) <= 80
-    assert markdown(header, rows).splitlines()[1] == "| --- | ---: | ---: | ---: | ---: | ---: |"
-
-
-def test_several_sites_and_targets_have_a_table_each(tmp_path: Path) -> None:
-    import xarray as xr
-
-    from mptt.experiments.records import save_predictions
-
-    cell = Cell(Path("x.yaml"), "RMB-IIF", 0, 2, tmp_path / "c" / "RMB-IIF-seed0")
-    cell.folder.mkdir(parents=True)
-    (cell.folder / "metrics.csv").write_text("epoch,train_seconds,train_loss,val_loss\n0,9.0,1,1\n1,1.0,1,0.5\n")
-    (cell.folder / "scores.csv").write_text(
-        "target,site,rmse,nse,kge,pbias\nSW,01,1,0.1,0,0\nSW,02,3,0.3,0,0\nSW,03,8,0.8,0,0\n"
-    )
-    values = {name: (("site", "time"), [[1.0]] * 3, {"units": "mm"}) for name in ("SW", "SW_observed")}
-    coordinates = {"site": ["01", "02", "03"], "time": pd.date_range("2001-01-01", periods=1)}
-    save_predictions(xr.Dataset(values, coordinates), cell.folder / "predictions.nc")
-    shown = io.StringIO()
-    summarise([cell], tmp_path / "c", Console(file=shown, width=80))
-    results = pd.read_csv(tmp_path / "c" / "results.csv", dtype={"site": str})
-    assert results["site"].tolist() == ["01", "02", "03"], "ids stay strings"
-    assert results["best_epoch"].tolist() == [2, 2, 2]
-    assert results["seconds_per_epoch"].tolist() == [1.0] * 3
-    assert "median of 3 sites" in " ".join(shown.getvalue().split())
-    assert "3.000" in shown.getvalue()
-    assert "RMSE (mm) NSE" in " ".join(shown.getvalue().split())
-
-
-def test_identity_tells_configurations_apart(tmp_path: Path) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text("data: {init_args: {years: 3}}\ncompare: {seeds: [1]}\n")
-    cell = Cell(path, "RMB-IIF", 0, 2, tmp_path, ("--data.window", "9"))
-    assert cell.identity == {
-        "data.init_args.years": 3,
-        "settings": "--data.window 9",
-        "strategy": "RMB-IIF",
-        "seed": 0,
-        "epochs": 2,
+@pytest.mark.usefixtures("in_this_process")
+def test_grid_of_targets_and_windows_is_compared_level_by_level(words: list[str]) -> None:
+    plan = ["--strategies", "[RMB-SSIF,SMB-SSIF]", "--seeds", "[0,1]", "--windows", "[60,90]"]
+    main([*words, *plan, "--targets", "[SW_ENDmm,SNOmm]", "--reach", "{SNOmm: 1e9, SW_ENDmm: 1e-9}"])
+    folders = {str(path.parent.relative_to("c")) for path in Path("c").rglob("scores.csv")}
+    assert folders == {
+        f"{target}/window{window}/{strategy}-seed{seed}"
+        for target in ("SW_ENDmm", "SNOmm")
+        for window in (60, 90)
+        for strategy in ("RMB-SSIF", "SMB-SSIF")
+        for seed in (0, 1)
     }
-    with pytest.raises(MPTTError, match="no run of a comparison"):
-        comparison._check(cell)
+    import yaml
+
+    run = yaml.safe_load(Path("c/SNOmm/window90/SMB-SSIF-seed1/config.yaml").read_text())["data"]["init_args"]
+    assert (run["window"], run["stride"], run["targets"]) == (90, 90, ["SNOmm"]), "lanes have windows end to end"
+
+    results = pd.read_csv("c/results.csv")
+    assert list(results)[:6] == ["target", "window", "train_steps", "strategy", "seed", "site"]
+    assert len(results) == 16
+    assert results["train_steps"].isna().all()
+    assert results.loc[results["target"] == "SW_ENDmm", "seconds_to_reach"].isna().all()
+    first = pd.read_csv("c/SNOmm/window60/RMB-SSIF-seed0/metrics.csv")["train_seconds"].iloc[0]
+    snow = results[(results["target"] == "SNOmm") & (results["window"] == 60)]
+    assert snow["seconds_to_reach"].iloc[0] == pytest.approx(first)
+
+    differences = pd.read_csv("c/differences.csv")
+    assert set(differences["strategy"]) == {"SMB-SSIF"}
+    assert sorted(zip(differences["target"], differences["window"], strict=True)) == [
+        ("SNOmm", 60),
+        ("SNOmm", 90),
+        ("SW_ENDmm", 60),
+        ("SW_ENDmm", 90),
+    ]
+    mean = snow.groupby("strategy")["rmse"].mean()
+    row = differences[(differences["target"] == "SNOmm") & (differences["window"] == 60)].iloc[0]
+    assert row["difference"] == pytest.approx(mean["SMB-SSIF"] - mean["RMB-SSIF"], rel=1e-4)
+    assert row["low"] <= row["difference"] <= row["high"]
+    assert row["share"] == pytest.approx(100 * row["difference"] / mean["RMB-SSIF"], rel=1e-4)
+
+    assert Path("c/table.md").read_text().count("after a warm-up of 365 steps") == 4
+    for name in ("rmse_by_step", "rmse_by_day", "hydrograph", "learning_curves", "rmse_against_time"):
+        assert Path(f"c/SNOmm/window90/{name}_SNOmm.png").exists()
+    assert Path("c/SNOmm/rmse_against_window_SNOmm.png").exists()
+    report = html.unescape(Path("c/report.html").read_text())
+    assert "mptt compare quickstart --strategies '[RMB-SSIF, SMB-SSIF]'" in report
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_runs_on_different_test_parts_are_not_compared(words: list[str]) -> None:
+    line = [*words, "--strategies", "[RMB-SSIF,RMB-IIF]", "--seeds", "[0]"]
+    main(line)
+    Path("c/table.md").unlink()
+    other = ["--data.split", "[0.5,0.1,0.4]", "--out", "d"]
+    main([*words, *other, "--strategies", "[RMB-IIF]", "--seeds", "[0]"])
+    Path("d/RMB-IIF-seed0/predictions.nc").replace("c/RMB-IIF-seed0/predictions.nc")
+    assert "RMB-SSIF-seed0 and c/RMB-IIF-seed0 were not tested on the same part" in refused(line)
+    assert not Path("c/table.md").exists()
+
+
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize(("budget", "amount"), [("steps", "7"), ("minutes", "0.02")])
+def test_other_budgets_end_in_the_midst_of_an_epoch_and_validate_what_they_trained(
+    budget: str, amount: str, words: list[str]
+) -> None:
+    words = [*words[:-4], "--out", "c", "--strategies", "[MPTT-delta1]", "--seeds", "[0]", "--data.batch_size", "4"]
+    main([*words, f"--{budget}", amount])
+    metrics = pd.read_csv("c/MPTT-delta1-seed0/metrics.csv")
+    assert metrics["val_loss"].notna().all()
+    assert metrics["val_loss"].is_unique, "the last part of an epoch has a validation of its own"
+    if budget == "steps":
+        assert metrics["step"].tolist() == [4, 7]
+    assert pd.read_csv("c/results.csv")["best_epoch"].iloc[0] == metrics["val_loss"].argmin() + 1
+    assert f"{budget} ({amount}, now None)" in refused([*words, "--epochs", "9"])

@@ -1,0 +1,45 @@
+"""The end of a comparison: results.csv, differences.csv, table.md, figures and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from mptt.experiments.grid import Cell, Comparison
+from mptt.experiments.records import write_atomically
+from mptt.experiments.results import groups_of
+from mptt.experiments.same_test import check_same_test
+from mptt.experiments.tables import show, table_of, titled
+
+
+def summarise(cells: Sequence[Cell], folder: Path, console: Console, plan: Comparison, command: str) -> None:
+    """Write and show the results of finished cells.
+
+    Args:
+        cells: the runs.
+        folder: of the comparison.
+        console: shows the tables.
+        plan: has the reference, and the RMSE to reach.
+        command: the line that makes the comparison, for the report.
+
+    Raises:
+        MPTTError: runs of the same target were not tested on the same part.
+    """
+    for target in dict.fromkeys(cell.target for cell in cells):
+        check_same_test([cell.folder for cell in cells if cell.target == target])
+    groups = groups_of(cells, plan)
+    for name in ("results", "differences"):
+        table = pd.concat([getattr(group, name) for group in groups], ignore_index=True)
+        write_atomically(folder / f"{name}.csv", table.to_csv(index=False))
+    tables = [(group.title, table_of(group.over_sites, group.unit, group.differences)) for group in groups]
+    write_atomically(folder / "table.md", titled(tables))
+    for title, table in tables:
+        show(table, title, console)
+    from mptt.experiments.gallery import draw
+
+    report = draw(groups, tables, folder, command)
+    console.print(f"results.csv, differences.csv, table.md (with all columns) and figures are in {folder}.")
+    console.print(f"The report is {report}.")
