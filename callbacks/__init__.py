@@ -2,7 +2,8 @@
 
 from mptt.callbacks.closedloop import ClosedLoopCallback
 from mptt.callbacks.conditional import ConditionalCallback
-from mptt.callbacks.initial import LearnedInitialStateCallback, NoisyInitialStateCallback
+from mptt.callbacks.initial import InitialStateCallback, LearnedInitialStateCallback, NoisyInitialStateCallback
+from mptt.callbacks.limit import StepLimit
 from mptt.callbacks.mptt import MPTTCallback
 from mptt.callbacks.sampling import ScheduledSamplingCallback
 from mptt.callbacks.sequential import SequentialStatefulCallback
@@ -11,10 +12,12 @@ from mptt.callbacks.stateful import StatefulCallback
 __all__ = [
     "ClosedLoopCallback",
     "ConditionalCallback",
+    "InitialStateCallback",
     "LearnedInitialStateCallback",
     "MPTTCallback",
     "NoisyInitialStateCallback",
     "ScheduledSamplingCallback",
     "SequentialStatefulCallback",
     "StatefulCallback",
+    "StepLimit",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytorch_lightning as pl
 import torch
 
+from mptt.callbacks.limit import StepLimit
 from mptt.errors import MPTTError
 
 
@@ -31,8 +32,8 @@ def training_progress(trainer: pl.Trainer) -> float:
     shares = []
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
         shares.append(trainer.current_epoch / trainer.max_epochs)
-    if trainer.max_steps > 0:
-        shares.append(trainer.global_step / trainer.max_steps)
+    limits = [one.steps for one in trainer.callbacks if isinstance(one, StepLimit)]  # type: ignore[attr-defined]
+    shares += [trainer.global_step / steps for steps in (trainer.max_steps, *limits) if steps > 0]
     # By name: each Lightning namespace has its own.
     timers = [one for one in trainer.callbacks if type(one).__name__ == "Timer"]  # type: ignore[attr-defined]
     shares += [

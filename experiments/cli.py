@@ -18,6 +18,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 # Imported so that their short class names are known.
 import mptt.datamodules
 import mptt.experiments.regressor  # noqa: F401
+from mptt.callbacks import StepLimit
 from mptt.errors import MPTTError
 from mptt.experiments.compare import compare
 from mptt.experiments.configs import config_label, find_config, list_configs
@@ -155,6 +156,11 @@ class MPTTCLI(LightningCLI):
                 RunLog(self.run_dir),
                 BestAndLast(self.run_dir),
             ]
+        steps = self._get(self.config_init, "trainer.max_steps") or -1
+        if steps > 0:
+            # Lightning's own limit leaves the last part of an epoch without validation.
+            callbacks.append(StepLimit(steps))
+            kwargs["max_steps"] = -1
         return super().instantiate_trainer(callbacks=callbacks, default_root_dir=self.run_dir, **kwargs)
 
     def before_fit(self) -> None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from mptt.experiments import figures, report
 from mptt.experiments.configs import config_label
 from mptt.experiments.grid import file_name
-from mptt.experiments.records import open_predictions
+from mptt.experiments.predictions import open_predictions
 from mptt.experiments.residuals import errors_by_day, errors_by_step
 from mptt.experiments.results import Group
 

@@ -22,8 +22,7 @@ from torch import Tensor
 
 from mptt.errors import MPTTError, MPTTWarning
 from mptt.experiments import figures
-from mptt.experiments.predictions import open_predictions as open_predictions
-from mptt.experiments.predictions import save_predictions, score_table, step_errors
+from mptt.experiments.predictions import open_predictions, save_predictions, score_table, step_errors
 
 CONFIG = "config.yaml"
 PACKAGES = ("mptt", "torch", "pytorch-lightning", "torchmetrics", "numpy", "pandas", "xarray", "zarr")

@@ -12,7 +12,8 @@ import xarray as xr
 import yaml
 
 from mptt.experiments import figures
-from mptt.experiments.records import CONFIG, open_predictions
+from mptt.experiments.predictions import open_predictions
+from mptt.experiments.records import CONFIG
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mptt.experiments.bootstrap import YearlyErrors, paired_difference
 from mptt.experiments.grid import Cell, Comparison
-from mptt.experiments.records import open_predictions
+from mptt.experiments.predictions import open_predictions
 from mptt.experiments.residuals import data_settings, errors_by_year
 
 SCORES = ("rmse", "nse", "kge", "pbias")

@@ -10,7 +10,7 @@ import xarray as xr
 
 from mptt.errors import MPTTError
 from mptt.experiments import figures
-from mptt.experiments.records import open_predictions
+from mptt.experiments.predictions import open_predictions
 
 # Observations were standardised in float32 and back, perhaps by other scalers.
 _ROUNDING = 64 * float(np.finfo(np.float32).eps)

@@ -161,9 +161,10 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
-# What a strategy starts from, and a DataModule without such settings does.
+# What a strategy starts from.
 PLAIN = {"order": "shuffled", "lagged_target": "none"}
-_USUAL = (*PLAIN.values(), "sequential")
+# What a DataModule without such settings does.
+_USUAL = {**PLAIN, "evaluation": "sequential"}
 
 
 def find_strategy(name: str) -> Strategy:
@@ -206,5 +207,5 @@ def settle(needed: Mapping[str, Any], settings: Any, owner: str) -> None:
         value = value(given) if callable(value) else value
         if name in settings:
             settings[name] = value
-        elif value not in _USUAL:
+        elif _USUAL.get(name) != value:
             raise MPTTError(f"{owner} needs {name}={value!r}, a setting that the DataModule lacks.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from mptt.experiments.gallery import draw
 from mptt.experiments.grid import Cell, Comparison
 from mptt.experiments.records import write_atomically
 from mptt.experiments.results import groups_of
@@ -38,8 +39,6 @@ def summarise(cells: Sequence[Cell], folder: Path, console: Console, plan: Compa
     write_atomically(folder / "table.md", titled(tables))
     for title, table in tables:
         show(table, title, console)
-    from mptt.experiments.gallery import draw
-
     report = draw(groups, tables, folder, command)
     console.print(f"results.csv, differences.csv, table.md (with all columns) and figures are in {folder}.")
     console.print(f"The report is {report}.")

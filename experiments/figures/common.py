@@ -12,7 +12,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mptt.experiments.strategies import STRATEGIES
+from mptt.experiments.strategies import Strategy, find_strategy
 
 # Okabe and Ito's palette: told apart by the colour-blind.
 BLACK, BLUE, VERMILION = "#000000", "#0072B2", "#D55E00"
@@ -29,12 +29,20 @@ def save(figure: Figure, path: Path) -> None:
 
 def colour_of(strategy: str) -> str:
     """The colour of a strategy in every figure."""
-    return STRATEGIES[strategy].colour if strategy in STRATEGIES else BLACK
+    return _look(strategy).colour
 
 
 def style_of(strategy: str) -> dict[str, Any]:
     """The colour and the line style of a strategy in every figure, as matplotlib takes them."""
-    return {"color": colour_of(strategy), "linestyle": getattr(STRATEGIES.get(strategy), "line", "-")}
+    return {"color": colour_of(strategy), "linestyle": _look(strategy).line}
+
+
+def _look(strategy: str) -> Strategy:
+    """The strategy of a name; for one that is known elsewhere alone, what strategies look like by default."""
+    try:
+        return find_strategy(strategy)
+    except MPTTError:
+        return Strategy(strategy)
 
 
 def targets_of(predictions: xr.Dataset) -> list[str]:

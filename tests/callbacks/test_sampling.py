@@ -13,7 +13,7 @@ from handmade import in_order, quiet_trainer, seeded
 from torch import Tensor, nn
 
 from mptt import MPTTError, WindowIndex
-from mptt.callbacks import ScheduledSamplingCallback
+from mptt.callbacks import ScheduledSamplingCallback, StepLimit
 from mptt.callbacks.sampling import DECAYS
 
 WINDOWS = WindowIndex([0, 0, 0], [0, 2, 4], 4)
@@ -117,6 +117,7 @@ def test_other_decays() -> None:
     [
         ({"max_epochs": 4}, [0, 0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75]),
         ({"max_epochs": -1, "max_steps": 5}, [0, 0.2, 0.4, 0.6, 0.8]),
+        ({"max_epochs": -1, "steps": 4}, [0, 0.25, 0.5, 0.75]),
     ],
 )
 def test_progress_is_counted_in_epochs_or_steps(budget: dict[str, int], at: list[float]) -> None:
@@ -127,8 +128,13 @@ def test_progress_is_counted_in_epochs_or_steps(budget: dict[str, int], at: list
         return 0.5
 
     callback = ScheduledSamplingCallback(decay, windows=WINDOWS, lagged_columns=1)
-    quiet_trainer([callback], **budget).fit(Counts(), batches())
+    limit = [StepLimit(budget["steps"])] if "steps" in budget else []
+    quiet_trainer([callback, *limit], **_but_steps(budget)).fit(Counts(), batches())
     assert seen == pytest.approx(at)
+
+
+def _but_steps(budget: dict[str, int]) -> dict[str, int]:
+    return {name: value for name, value in budget.items() if name != "steps"}
 
 
 def test_progress_is_counted_in_time_and_needs_an_end() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -87,31 +85,3 @@ def quiet() -> Callable[..., pl.Trainer]:
         return pl.Trainer(callbacks=list(callbacks), **silent | settings)  # type: ignore[arg-type]
 
     return make
-
-
-@pytest.fixture
-def gallery(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand-ins for figures and the report where there are none."""
-    from importlib.util import find_spec
-
-    from matplotlib.figure import Figure
-
-    from mptt.experiments import figures
-
-    def empty(*shown: object) -> Figure:
-        return Figure(figsize=(1, 1))
-
-    def write_report(folder: Path, title: str, tables: Sequence[object], *more: object) -> Path:
-        assert all(Path(png).exists() for _, png in more[0])  # type: ignore[attr-defined]
-        path = folder / "report.html"
-        path.write_text("\n".join(map(str, (title, tables, *more))))
-        return path
-
-    against = ("rmse_against", "rmse_against_time")
-    for name in (*against, "rmse_by_step", "rmse_by_day", "hydrograph_of_strategies", "nse_distribution"):
-        if not hasattr(figures, name):
-            monkeypatch.setattr(figures, name, empty, raising=False)
-    if find_spec("mptt.experiments.report") is None:
-        report = ModuleType("mptt.experiments.report")
-        report.write_report = write_report  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, report.__name__, report)

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from mptt import MPTTError
-from mptt.experiments.budget import Budget, StepLimit, find_budget
+from mptt.callbacks import StepLimit
+from mptt.experiments.budget import Budget, find_budget
 from mptt.experiments.cli import main
 
 NO_OPTIONS: dict[str, float | None] = {"epochs": None, "steps": None, "minutes": None}

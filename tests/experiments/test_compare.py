@@ -17,7 +17,6 @@ from mptt.experiments import running
 from mptt.experiments.cli import main
 
 # Stand-ins draw what the figures do not draw yet.
-pytestmark = pytest.mark.usefixtures("gallery")
 
 
 @pytest.fixture

@@ -55,7 +55,6 @@ def cells(tmp_path: Path) -> list[Cell]:
     ]
 
 
-@pytest.mark.usefixtures("gallery")
 def test_comparison_leaves_a_row_a_run_and_site_and_a_table(cells: list[Cell], tmp_path: Path) -> None:
     shown = io.StringIO()
     summarise(cells, tmp_path / "c", Console(file=shown, width=100), PLAN, "mptt compare x")
