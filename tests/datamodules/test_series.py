@@ -294,9 +294,9 @@ def test_checkpoint_of_other_variables_is_refused(tmp_path):
         fit(module(attributes=["size"]), tmp_path, 2, tmp_path / "one.ckpt")
 
 
-@pytest.mark.parametrize("order", ["shuffled", "lanes"])
+@pytest.mark.parametrize("order", ["shuffled", "lanes", "sequential", "series"])
 def test_workers_cut_the_same_batches(order):
-    arguments = {"order": order, "stride": 8 if order == "lanes" else 4}
+    arguments = {"order": order, "stride": 8 if order in ("lanes", "sequential") else 4, "lagged_target": "step"}
     alone, helped = (quiet_setup(module(num_workers=workers, **arguments)) for workers in (0, 2))
     for name in ("train_dataloader", "test_dataloader", "series_dataloader"):
         for one, other in zip(getattr(alone, name)(), getattr(helped, name)(), strict=True):

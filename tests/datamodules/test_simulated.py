@@ -202,6 +202,22 @@ def test_without_cache_nothing_is_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_settings_of_other_strategies_reach_the_base_class():
+    settings = {"order": "sequential", "evaluation": "conditional", "evaluation_stride": 7, "train_steps": 800}
+    data = SimulatedBasin(
+        years=6, cache=None, warmup=0, window=30, stride=30, predict_last_n=1, lagged_target="window", **settings
+    )
+    data.setup("fit")  # without a warning: the first step of the record is not used
+    assert (data.input_size, data.lagged_columns) == (8, 1)
+    assert data.parts["train"].length.tolist() == [800]
+    batch, evaluated = next(iter(data.train_dataloader())), next(iter(data.test_dataloader()))
+    assert batch["x"].shape == (26, 30, 8)
+    assert batch["mask"].sum() == 26
+    # The state of the soil the evening before a window is the target at the last step of the window before.
+    assert batch["x"][1:, 0, -1].tolist() == batch["y"][:-1, -1, 0].tolist()
+    assert evaluated["x"].shape == (1, 30, 8)
+
+
 def test_weather_seed_is_not_that_of_the_shuffling():
     first, second = (SimulatedBasin(years=1, cache=None, weather_seed=seed, seed=7).load() for seed in (0, 1))
     assert not first["PRECIPmm"].equals(second["PRECIPmm"])
