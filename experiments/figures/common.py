@@ -12,6 +12,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mptt.errors import MPTTError
 from mptt.experiments.strategies import Strategy, find_strategy
 
 # Okabe and Ito's palette: told apart by the colour-blind.
