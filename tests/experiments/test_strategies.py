@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +161,22 @@ def test_a_data_module_without_a_setting_is_refused_unless_it_is_the_usual_one()
     assert settings == {"window": 10}
     with pytest.raises(MPTTError, match="SMB-SSIF needs order='lanes', a setting that the DataModule lacks"):
         settle({"order": "lanes"}, settings, "SMB-SSIF")
+
+
+@pytest.mark.parametrize("name", ["UNIFORM", "LATE"])
+def test_the_strategy_of_the_docs_trains_and_is_compared(
+    name: str, small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "own-project.md").read_text()
+    (code,) = re.findall(r"```python\n(# my_strategies\.py\n.*?)```", page, flags=re.DOTALL)
+    assert code.count("\n") < 40
+    Path("my_strategies.py").write_text(code)
+    monkeypatch.syspath_prepend(Path.cwd())
+    monkeypatch.delitem(sys.modules, "my_strategies", raising=False)
+    settings = [*small, "--trainer.max_epochs", "6", "--trainer.enable_progress_bar", "false"]
+    cli = run(["fit", "--config", "quickstart", *settings, "--strategy", f"my_strategies.{name}", "--run_dir", "r"])
+    assert Path("r/scores.csv").exists()
+    assert (cli.datamodule.window, cli.datamodule.stride) == ((366, 183) if name == "UNIFORM" else (183, 91))
+    log = pd.read_csv("r/metrics.csv")
+    if name == "LATE":
+        assert log["mptt/share"].iloc[-1] > 0.9
