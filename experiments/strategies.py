@@ -49,11 +49,11 @@ def _window(settings: Settings) -> int:
 
 
 def _half_window(settings: Settings) -> int:
-    return max(_window(settings) // 2, 1)
+    return settings.get("predict_last_n") or max(_window(settings) // 2, 1)
 
 
 def _three_quarters(settings: Settings) -> int:
-    return _window(settings) - _window(settings) // 4
+    return settings.get("predict_last_n") or _window(settings) - _window(settings) // 4
 
 
 # Colours are of Okabe and Ito's palette and greys: told apart by the colour-blind, where a line style does not.
@@ -127,14 +127,17 @@ STRATEGIES: dict[str, Strategy] = {
     ),
     # What the field uses besides.
     "Spin-up": Strategy(
-        "shuffled windows from zero state, the first half of a window not counted (predict_last_n)",
+        "shuffled windows from zero state, the first half of a window, or all but predict_last_n, not counted",
         inference="IIF",
-        data={"predict_last_n": _half_window, "evaluation_stride": _half_window},
+        data={
+            "predict_last_n": _half_window,
+            "evaluation_stride": lambda settings: settings.get("evaluation_stride") or _half_window(settings),
+        },
         colour="#0072B2",
         line="--",
     ),
     "Burn-in": Strategy(
-        "windows from messages, delta = 1, the first quarter of a window not counted (R2D2)",
+        "windows from messages, delta = 1, the first quarter of a window, or all but predict_last_n, not counted",
         callbacks=lambda: [MPTTCallback(delta=1.0, evaluation=None)],
         data={"predict_last_n": _three_quarters},
         colour="#0072B2",

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from mptt.datamodules import simulate_basin, write_swat_csv
-from mptt.experiments.cli import main
-from mptt.experiments.compare import Comparison
+from mptt.experiments.cli import main, run
 from mptt.experiments.configs import FOLDER, config_label, config_names, find_config
-from mptt.experiments.strategies import find_strategy
+from mptt.experiments.grid import Comparison
+from mptt.experiments.strategies import STRATEGIES, find_strategy
 
 SMALL = ["--model.hidden_size", "4", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
 SHORT = ["--data.split", "[0.5,0.2,0.3]", "--data.warmup", "200", *SMALL, "--run_dir", "r"]
@@ -63,7 +63,10 @@ def check_run(sites: set[str]) -> None:
     assert Path("r/hydrograph.png").exists()
 
 
-@pytest.mark.parametrize("name", [name for name in config_names() if name.startswith(("quickstart", "simulated"))])
+SIMULATED = ("quickstart", "daily", "simulated", "paper")
+
+
+@pytest.mark.parametrize("name", [name for name in config_names() if name.startswith(SIMULATED)])
 def test_simulated(name: str, basin_cache: Path) -> None:
     main(["fit", "--config", name, "--data.years", "14", "--data.cache", str(basin_cache), *SHORT])
     check_run({"simulated"})
@@ -118,3 +121,26 @@ def test_set_up_is_the_papers(kind: str) -> None:
 def test_labels_are_packaged_names_or_stems(tmp_path: Path) -> None:
     assert config_label(FOLDER / "simulated" / "sw.yaml") == "simulated/sw"
     assert config_label(tmp_path / "mine.yaml") == "mine"
+
+
+def test_daily_windows_count_and_score_one_step_each(basin_cache: Path) -> None:
+    cli = run(["fit", "--config", "daily", "--data.years", "14", "--data.cache", str(basin_cache), *SHORT])
+    data = cli.datamodule
+    assert (data.window, data.stride, data.predict_last_n, data.evaluation_stride) == (365, 1, 1, 1)
+    batch = next(iter(data.train_dataloader()))
+    assert batch["x"].shape[1] == 365
+    assert batch["mask"].sum() == len(batch["mask"])
+    assert sum(int(batch["keep"].sum()) for batch in data.test_dataloader()) == int(data.parts["test"].length.sum())
+
+
+@pytest.mark.parametrize("target", ["sw", "sno", "sf"])
+def test_the_papers_comparison_is_whole(target: str) -> None:
+    full, small = (yaml.safe_load(find_config(f"paper/{target}{size}").read_text()) for size in ("", "_small"))
+    names = set(STRATEGIES)
+    assert set(full["compare"]["strategies"]) == names - {"Full-BPTT"}, "500 years are too long for it"
+    assert set(small["compare"]["strategies"]) == names
+    assert full["compare"]["seeds"] == [0, 1, 2, 3, 4]
+    data = full["data"]["init_args"]
+    assert [data[name] for name in ("years", "split", "window", "stride", "warmup", "batch_size")] == [
+        *(1000, [0.5, 0.1, 0.4], 366, 183, 730, 64)
+    ]
