@@ -21,7 +21,7 @@ import mptt.experiments.regressor  # noqa: F401
 from mptt.callbacks import StepLimit
 from mptt.errors import MPTTError
 from mptt.experiments.compare import compare
-from mptt.experiments.configs import config_label, find_config, list_configs
+from mptt.experiments.configs import config_label, differences, find_config, flat, list_configs
 from mptt.experiments.grid import Comparison
 from mptt.experiments.inferences import INFERENCES, find_inference
 from mptt.experiments.records import (
@@ -110,13 +110,13 @@ class MPTTCLI(LightningCLI):
         """Find the run directory, and bring in what the strategy needs of the data."""
         config = self.config[self.subcommand]
         self.run_dir = Path(config.run_dir or _run_dir([Path(str(path)) for path in config.config or []]))
+        self._choose(config)
         if self.subcommand == "fit":
-            self._check_run_dir(config.ckpt_path)
+            self._check_run_dir(config)
         else:
             config.ckpt_path = config.ckpt_path or "best"
         if config.ckpt_path is not None:
             config.ckpt_path = str(self._checkpoint(config.ckpt_path))
-        self._choose(config)
 
     def _choose(self, config: Any) -> None:
         """Settle what strategy and inference need of the data, and make their callbacks."""
@@ -167,11 +167,8 @@ class MPTTCLI(LightningCLI):
         """Note what a repetition needs."""
         if not self.recorded:
             return
-        config = self.config["fit"].clone()
-        # The file stands for its folder, and begins from the start: both may change after it is written.
-        config.run_dir = config.ckpt_path = None
-        text = self._parser("fit").dump(config, skip_none=False)
-        write_atomically(self.run_dir / CONFIG, text)
+        config = self.config["fit"]
+        write_atomically(self.run_dir / CONFIG, self._as_written(config))
         write_versions(self.run_dir, config.seed_everything)
 
     def after_fit(self) -> None:
@@ -189,11 +186,30 @@ class MPTTCLI(LightningCLI):
             )
         return path
 
-    def _check_run_dir(self, ckpt_path: Any) -> None:
-        if ckpt_path is None and (self.run_dir / "checkpoints").exists():
+    def _as_written(self, config: Any) -> str:
+        config = config.clone()
+        # The file stands for its folder, and begins from the start: both may change after it is written.
+        config.run_dir = config.ckpt_path = None
+        return str(self._parser("fit").dump(config, skip_none=False))
+
+    def _check_run_dir(self, config: Any) -> None:
+        """Refuse to train over a run, and to resume one as another."""
+        written = self.run_dir / CONFIG
+        differs = ""
+        if written.exists():
+            there, here = (yaml.safe_load(text) for text in (written.read_text("utf-8"), self._as_written(config)))
+            # A run may be resumed to be longer, on another device, or without its progress bar.
+            differs = differences(*(flat(one, without=("trainer", "compare")) for one in (there, here)))
+        if config.ckpt_path is None and (self.run_dir / "checkpoints").exists():
+            of = f" of another configuration: {differs}" if differs else ""
             raise MPTTError(
-                f"{self.run_dir} holds a run already. Resume it with `mptt fit --config {self.run_dir / CONFIG}"
-                " --ckpt_path last`, choose another --run_dir, or remove it."
+                f"{self.run_dir} holds a run already{of}. Resume it with `mptt fit --config {written} --ckpt_path"
+                " last`, choose another --run_dir, or remove it."
+            )
+        if config.ckpt_path is not None and differs:
+            raise MPTTError(
+                f"{self.run_dir} holds a run of another configuration: {differs}. Choose another --run_dir to go on"
+                " from its checkpoint with these settings, or resume it as it is."
             )
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from mptt.errors import MPTTError
 from mptt.experiments.budget import Budget, refuse_limits
+from mptt.experiments.configs import differences, flat
 from mptt.experiments.strategies import STRATEGIES, find_strategy
 
 IDENTITY = "cell.yaml"
@@ -116,7 +117,8 @@ class Cell:
         """All that decides its result, besides the versions."""
         axes = {"target": self.target, "window": self.window, "train_steps": self.train_steps}
         return {
-            **_flat(yaml.safe_load(self.config.read_text(encoding="utf-8"))),
+            # The plan of the comparison is not part of a run.
+            **flat(yaml.safe_load(self.config.read_text(encoding="utf-8")), without=("compare",)),
             "settings": " ".join(self.settings),
             "strategy": self.strategy,
             "seed": self.seed,
@@ -136,12 +138,9 @@ class Cell:
                 raise MPTTError(f"{self.folder} holds something that is no run of a comparison. Use another --out.")
             return
         there, here = yaml.safe_load(written.read_text(encoding="utf-8")), self.identity
-        differs = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
-        if differs:
-            listed = ", ".join(f"{key} ({there.get(key)}, now {here.get(key)})" for key in differs[:5])
-            more = f" and {len(differs) - 5} more" if len(differs) > 5 else ""
+        if differs := differences(there, here):
             raise MPTTError(
-                f"{self.folder} holds a run of another configuration: {listed}{more}. Use another --out, or remove it."
+                f"{self.folder} holds a run of another configuration: {differs}. Use another --out, or remove it."
             )
 
 
@@ -276,12 +275,3 @@ def _check_reach(plan: Comparison) -> None:
     unknown = sorted(set(values) - set(plan.targets)) if isinstance(plan.reach, dict) and plan.targets else []
     if unknown:
         raise MPTTError(f"reach has {', '.join(unknown)}, and the targets are {', '.join(plan.targets or ())}.")
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        # The plan of the comparison is not part of a run.
-        if prefix or key != "compare":
-            flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

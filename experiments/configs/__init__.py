@@ -1,9 +1,11 @@
-"""The packaged configurations: `NAME.yaml` in this folder, its first comment line says what it is."""
+"""The packaged configurations: `NAME.yaml` in this folder, its first comment line says what it is; how two differ."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mptt.errors import MPTTError
 
@@ -44,6 +46,22 @@ def list_configs() -> str:
     """A line for each packaged configuration."""
     width = max(map(len, config_names()))
     return "\n".join(f"{name:<{width}}  {_first_line(FOLDER / f'{name}.yaml')}" for name in config_names())
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "", without: Sequence[str] = ()) -> dict[str, Any]:
+    """Settings by dotted names, such as data.init_args.window; some sections left out."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if f"{prefix}{key}" not in without:
+            found |= flat(value, f"{prefix}{key}.", without) if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any], most: int = 5) -> str:
+    """What is different between two configurations by dotted names, in words; empty where nothing is."""
+    differs = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
+    more = f" and {len(differs) - most} more" if len(differs) > most else ""
+    return ", ".join(f"{key} ({there.get(key)}, now {here.get(key)})" for key in differs[:most]) + more
 
 
 def _first_line(path: Path) -> str:

@@ -348,3 +348,25 @@ def test_settings_of_the_runs_are_told_from_options_of_compare() -> None:
     options, settings = split_settings(words)
     assert options == ["camels_us", "--seeds", "[0,-1]", "--workers", "2"]
     assert settings == ["--data.root", "x", "--model.hidden_size=8"]
+
+
+def test_a_run_directory_of_another_configuration_is_refused_with_the_difference(fit_words: list[str]) -> None:
+    words = [*fit_words, "--run_dir", "r", "--strategy", "RMB-SSIF"]
+    run([*words, "--trainer.max_epochs", "1"])
+    before = {path: path.read_bytes() for path in Path("r").rglob("*") if path.is_file()}
+    other = [*words, "--data.window", "200", "--trainer.max_epochs", "2"]
+    said = "data.init_args.window (366, now 200)"
+    assert f"r holds a run already of another configuration: {said}. Resume it with" in refused(other)
+    assert f"r holds a run of another configuration: {said}. Choose" in refused([*other, "--ckpt_path", "last"])
+    assert "strategy (RMB-SSIF, now RMB-IIF)" in refused([*words[:-1], "RMB-IIF", "--ckpt_path", "last"])
+    assert {path: path.read_bytes() for path in Path("r").rglob("*") if path.is_file()} == before
+    run([*words, "--trainer.max_epochs", "2", "--ckpt_path", "last"])
+    assert len(pd.read_csv("r/metrics.csv")) == 2, "longer is no other configuration"
+
+
+def test_a_limit_of_steps_is_validated_and_scored(fit_words: list[str]) -> None:
+    run([*fit_words, "--strategy", "RMB-SSIF", "--trainer.max_steps", "3", "--run_dir", "r"])
+    table = pd.read_csv("r/metrics.csv")
+    assert table["step"].tolist() == [2, 3], "two batches an epoch"
+    assert table["val_loss"].nunique() == 2
+    assert "max_steps: 3" in Path("r/config.yaml").read_text()

@@ -15,6 +15,7 @@ from mptt import MPTTError
 from mptt.callbacks import ConditionalCallback, MPTTCallback, ScheduledSamplingCallback
 from mptt.callbacks.base import RecurrentCallback
 from mptt.experiments.cli import run
+from mptt.experiments.regressor import SequenceRegressor
 from mptt.experiments.strategies import STRATEGIES, Strategy, find_strategy, settle
 
 # What a strategy says of these short data, tested where it is said.
@@ -180,3 +181,33 @@ def test_the_strategy_of_the_docs_trains_and_is_compared(
     log = pd.read_csv("r/metrics.csv")
     if name == "LATE":
         assert log["mptt/share"].iloc[-1] > 0.9
+
+
+class Keeps(SequenceRegressor):
+    """Does not learn; keeps what it predicts in training, by window."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__(1, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.0), hidden_size=5)
+        self.kept: dict[int, Tensor] = {}
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        found = super().training_step(batch, batch_idx)
+        self.kept |= dict(zip(batch["window"].tolist(), found["prediction"], strict=True))
+        return found
+
+
+@pytest.mark.parametrize(("name", "batch_size"), [("SMB-SSIF", 2), ("SSMB-SSIF", 3), ("SSMB-SSIF", 64)])
+def test_a_carried_pass_is_one_whole_pass(name: str, batch_size: int, two_sites: Any, series: Any, quiet: Any) -> None:
+    settings: dict[str, Any] = {"window": 40, "stride": 40, "targets": ["storage"], "batch_size": batch_size}
+    data = series(two_sites(), order=STRATEGIES[name].data["order"], **settings)
+    module = Keeps()
+    quiet(*STRATEGIES[name].callbacks(), max_epochs=1, limit_val_batches=0).fit(module, datamodule=data)
+    assert len(module.kept) == 2 * 11, "450 training steps of each site"
+    flat, part = data._series, data.parts["train"]
+    for site, row in enumerate(flat.rows(part)):
+        windows = [nth for nth in range(len(data.windows)) if data.windows.site[nth] == site]
+        carried = torch.cat([module.kept[nth] for nth in sorted(windows, key=lambda nth: data.windows.start[nth])])
+        with torch.no_grad():
+            whole = module(flat.inputs[row : row + 440].unsqueeze(0))[0]
+        assert torch.allclose(carried, whole, rtol=0, atol=1e-6)
