@@ -20,9 +20,9 @@ import mptt.datamodules
 import mptt.experiments.regressor  # noqa: F401
 from mptt.callbacks import StepLimit
 from mptt.errors import MPTTError
-from mptt.experiments.compare import compare
+from mptt.experiments.comparison.compare import compare
+from mptt.experiments.comparison.grid import Comparison
 from mptt.experiments.configs import config_label, differences, find_config, flat, list_configs
-from mptt.experiments.grid import Comparison
 from mptt.experiments.inferences import INFERENCES, find_inference
 from mptt.experiments.records import (
     CONFIG,
@@ -197,9 +197,12 @@ class MPTTCLI(LightningCLI):
         written = self.run_dir / CONFIG
         differs = ""
         if written.exists():
-            there, here = (yaml.safe_load(text) for text in (written.read_text("utf-8"), self._as_written(config)))
-            # A run may be resumed to be longer, on another device, or without its progress bar.
-            differs = differences(*(flat(one, without=("trainer", "compare")) for one in (there, here)))
+            there, here = (
+                # A run may be resumed to be longer, on another device, or without its progress bar.
+                flat(yaml.safe_load(text), without=("trainer", "compare"))
+                for text in (written.read_text("utf-8"), self._as_written(config))
+            )
+            differs = differences(there, here)
         if config.ckpt_path is None and (self.run_dir / "checkpoints").exists():
             of = f" of another configuration: {differs}" if differs else ""
             raise MPTTError(

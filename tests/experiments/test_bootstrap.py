@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mptt.experiments import bootstrap
-from mptt.experiments.bootstrap import Difference, YearlyErrors, draws, paired_difference, replicated
+from mptt.experiments.comparison import bootstrap
+from mptt.experiments.comparison.bootstrap import Difference, YearlyErrors, draws, paired_difference, replicated
 
 
 def errors(rmse: object, count: int = 10) -> YearlyErrors:

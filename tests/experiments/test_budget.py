@@ -7,8 +7,8 @@ import pytest
 
 from mptt import MPTTError
 from mptt.callbacks import StepLimit
-from mptt.experiments.budget import Budget, find_budget
 from mptt.experiments.cli import main
+from mptt.experiments.comparison.budget import Budget, find_budget
 
 NO_OPTIONS: dict[str, float | None] = {"epochs": None, "steps": None, "minutes": None}
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mptt.experiments import running
 from mptt.experiments.cli import main
+from mptt.experiments.comparison import running
 
 # Stand-ins draw what the figures do not draw yet.
 

@@ -12,8 +12,8 @@ import yaml
 
 from mptt.datamodules import simulate_basin, write_swat_csv
 from mptt.experiments.cli import main, run
+from mptt.experiments.comparison.grid import Comparison
 from mptt.experiments.configs import FOLDER, config_label, config_names, find_config
-from mptt.experiments.grid import Comparison
 from mptt.experiments.strategies import STRATEGIES, find_strategy
 
 SMALL = ["--model.hidden_size", "4", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]

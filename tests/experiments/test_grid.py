@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from mptt import MPTTError
-from mptt.experiments.budget import Budget
-from mptt.experiments.compare import command_of
-from mptt.experiments.grid import Cell, Comparison, cells_of, check_plan, read_section
+from mptt.experiments.comparison.budget import Budget
+from mptt.experiments.comparison.compare import command_of
+from mptt.experiments.comparison.grid import Cell, Comparison, cells_of, check_plan, read_section
 from mptt.experiments.strategies import STRATEGIES
 
 TWO = Budget("epochs", 2)

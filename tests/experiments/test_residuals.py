@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from mptt.experiments.comparison.residuals import errors_by_day, errors_by_step, errors_by_year, median_over_sites
 from mptt.experiments.records import save_predictions
-from mptt.experiments.residuals import errors_by_day, errors_by_step, errors_by_year, median_over_sites
 
 Maker = Callable[..., xr.Dataset]
 

@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 
 from mptt import MPTTError
+from mptt.experiments.comparison.same_test import check_same_test
 from mptt.experiments.records import save_predictions
-from mptt.experiments.same_test import check_same_test
 
 Writer = Callable[..., Path]
 

@@ -9,11 +9,11 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
-from mptt.experiments.budget import Budget
-from mptt.experiments.grid import Cell, Comparison
+from mptt.experiments.comparison.budget import Budget
+from mptt.experiments.comparison.grid import Cell, Comparison
+from mptt.experiments.comparison.results import groups_of, seconds_to_reach
+from mptt.experiments.comparison.summary import summarise
 from mptt.experiments.records import save_predictions
-from mptt.experiments.results import groups_of, seconds_to_reach
-from mptt.experiments.summary import summarise
 
 NAN = float("nan")
 PLAN = Comparison(strategies=["RMB-IIF", "RMB-SSIF"], seeds=[0, 1])

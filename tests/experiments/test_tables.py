@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mptt.experiments.tables import fitted, markdown, show, table_of, titled
+from mptt.experiments.comparison.tables import fitted, markdown, show, table_of, titled
 
 NAN = float("nan")
 RESULTS = pd.DataFrame(

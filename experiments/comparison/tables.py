@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from mptt.experiments.results import SCORES
+from mptt.experiments.comparison.results import SCORES
 
 WIDEST = 100
 # What a narrow terminal does without, in this order; table.md has it.

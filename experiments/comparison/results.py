@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mptt.experiments.bootstrap import YearlyErrors, paired_difference
-from mptt.experiments.grid import Cell, Comparison
+from mptt.experiments.comparison.bootstrap import YearlyErrors, paired_difference
+from mptt.experiments.comparison.grid import Cell, Comparison
+from mptt.experiments.comparison.residuals import data_settings, errors_by_year
 from mptt.experiments.predictions import open_predictions
-from mptt.experiments.residuals import data_settings, errors_by_year
 
 SCORES = ("rmse", "nse", "kge", "pbias")
 AXES = ("target", "window", "train_steps")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mptt.experiments.residuals import Floats, Ints, median_over_sites
+from mptt.experiments.comparison.residuals import Floats, Ints, median_over_sites
 
 _AT_ONCE = 2_000_000  # RMSE values of a chunk of replicates
 

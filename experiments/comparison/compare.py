@@ -12,11 +12,11 @@ import yaml
 from rich.console import Console
 
 from mptt.errors import MPTTError
-from mptt.experiments.budget import Budget, find_budget
+from mptt.experiments.comparison.budget import Budget, find_budget
+from mptt.experiments.comparison.grid import Comparison, cells_of, check_plan, read_section
+from mptt.experiments.comparison.running import run_cells
+from mptt.experiments.comparison.summary import summarise
 from mptt.experiments.configs import config_label, find_config
-from mptt.experiments.grid import Comparison, cells_of, check_plan, read_section
-from mptt.experiments.running import run_cells
-from mptt.experiments.summary import summarise
 
 
 def compare(

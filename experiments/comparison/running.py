@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mptt.errors import MPTTError
-from mptt.experiments.grid import IDENTITY, Cell
+from mptt.experiments.comparison.grid import IDENTITY, Cell
 from mptt.experiments.records import write_atomically
 
 

@@ -12,11 +12,11 @@ import yaml
 from matplotlib.figure import Figure
 
 from mptt.experiments import figures, report
+from mptt.experiments.comparison.grid import file_name
+from mptt.experiments.comparison.residuals import errors_by_day, errors_by_step
+from mptt.experiments.comparison.results import Group
 from mptt.experiments.configs import config_label
-from mptt.experiments.grid import file_name
 from mptt.experiments.predictions import open_predictions
-from mptt.experiments.residuals import errors_by_day, errors_by_step
-from mptt.experiments.results import Group
 
 Drawn = list[tuple[str, Path]]
 Value = TypeVar("Value")

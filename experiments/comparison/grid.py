@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from mptt.errors import MPTTError
-from mptt.experiments.budget import Budget, refuse_limits
+from mptt.experiments.comparison.budget import Budget, refuse_limits
 from mptt.experiments.configs import differences, flat
 from mptt.experiments.strategies import STRATEGIES, find_strategy
 

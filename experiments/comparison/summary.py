@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from mptt.experiments.gallery import draw
-from mptt.experiments.grid import Cell, Comparison
+from mptt.experiments.comparison.gallery import draw
+from mptt.experiments.comparison.grid import Cell, Comparison
+from mptt.experiments.comparison.results import groups_of
+from mptt.experiments.comparison.same_test import check_same_test
+from mptt.experiments.comparison.tables import show, table_of, titled
 from mptt.experiments.records import write_atomically
-from mptt.experiments.results import groups_of
-from mptt.experiments.same_test import check_same_test
-from mptt.experiments.tables import show, table_of, titled
 
 
 def summarise(cells: Sequence[Cell], folder: Path, console: Console, plan: Comparison, command: str) -> None:
