@@ -70,7 +70,7 @@ def _figures_of(group: Group) -> Drawn:
         "Test RMSE of each run, and the mean of each strategy.",
         figures.scores_by_strategy(group.over_sites, unit, group.target),
     )
-    keep("learning_curves", "Validation loss against epoch, mean and range.", figures.learning_curves(curves))
+    keep("learning_curves", "Validation loss against epoch.", figures.learning_curves(curves))
     if group.results["seconds_to_reach"].notna().any():
         keep(
             "rmse_against_time",

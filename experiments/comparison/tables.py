@@ -80,7 +80,7 @@ def _mean_sd(values: pd.Series[float], digits: int) -> str:
 
 def _difference(row: pd.DataFrame, digits: int) -> str:
     if row.empty:
-        return "reference"
+        return "\N{EN DASH}"
     value, low, high = (float(row[name].iloc[0]) for name in ("difference", "low", "high"))
     return f"{value:+.{digits}f}" + ("" if np.isnan(low) else f" [{low:+.{digits}f}, {high:+.{digits}f}]")
 

@@ -2,8 +2,9 @@
 
 from mptt.experiments.figures.common import colour_of, save, scored_steps, style_of, targets_of
 from mptt.experiments.figures.curves import learning_curves, rmse_against, rmse_against_time, rmse_by_day, rmse_by_step
-from mptt.experiments.figures.runs import hydrographs, learning_curve
-from mptt.experiments.figures.scores import hydrograph_of_strategies, nse_distribution, scores_by_strategy
+from mptt.experiments.figures.hydrographs import hydrograph_of_strategies, hydrographs
+from mptt.experiments.figures.runs import learning_curve
+from mptt.experiments.figures.scores import nse_distribution, scores_by_strategy
 
 __all__ = [
     "colour_of",

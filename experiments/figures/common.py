@@ -18,6 +18,7 @@ from mptt.experiments.strategies import Strategy, find_strategy
 # Okabe and Ito's palette: told apart by the colour-blind.
 BLACK, BLUE, VERMILION = "#000000", "#0072B2", "#D55E00"
 SMALL = 8  # points; of everything but a title
+TOLD_APART = 6  # strategies that can be told apart where their lines cross
 
 
 def save(figure: Figure, path: Path) -> None:

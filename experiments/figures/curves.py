@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mptt.experiments.figures.common import (
+    TOLD_APART,
     count_from_one,
     legend_beside,
     line_width,
@@ -28,7 +29,7 @@ MONTHS = {1: "Jan", 60: "Mar", 121: "May", 182: "Jul", 244: "Sep", 305: "Nov"}
 
 
 def learning_curves(curves: Curves) -> Figure:
-    """Validation loss against epoch: the mean over seeds of each strategy, and the range.
+    """Validation loss against epoch: the mean over seeds of each strategy, and of a few strategies the range.
 
     Args:
         curves: for each strategy, `metrics.csv` of each seed.
@@ -155,6 +156,6 @@ def _by_strategy(results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _range(axes: Axes, at: np.ndarray, values: pd.DataFrame, colour: str, curves: int) -> None:
-    """The range over columns as a band, the paler the more curves there are."""
-    shade = 0.2 if curves <= 6 else 0.07
-    axes.fill_between(at, values.min(axis=1), values.max(axis=1), color=colour, alpha=shade, linewidth=0)
+    """The range over columns as a band, where the curves are few enough for bands to be told apart."""
+    if curves <= TOLD_APART:
+        axes.fill_between(at, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.2, linewidth=0)

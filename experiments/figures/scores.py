@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
-import xarray as xr
 from matplotlib.figure import Figure
 
 from mptt.experiments.figures.common import (
     BLACK,
     SMALL,
-    last_observed,
     legend_beside,
-    name_of,
     one_panel,
-    scored_steps,
-    start_axes,
     style_of,
-    whole_numbers,
     with_unit,
-    years,
 )
 
 
@@ -68,38 +59,4 @@ def nse_distribution(results: pd.DataFrame) -> Figure:
     axes.set(xlim=(-1, 1), ylim=(0, 1.005), ylabel="share of sites up to this NSE")
     axes.set_xlabel("NSE of a site, mean over seeds\n(curves start at the share of sites below \N{MINUS SIGN}1)")
     legend_beside(figure, axes)
-    return figure
-
-
-def hydrograph_of_strategies(
-    predictions: Mapping[str, xr.Dataset], target: str, steps: int = 2 * 365, most_sites: int = 4
-) -> Figure:
-    """Predictions of a target by each strategy and its observation, over the last steps that have observations.
-
-    Args:
-        predictions: for each strategy, `predictions.nc` of a run; of one test part.
-        target: name.
-        steps: shown.
-        most_sites: shown; the first ones.
-    """
-    first = next(iter(predictions.values()))
-    scored = scored_steps(first)
-    sites = range(min(first.sizes["site"], most_sites))
-    height = max(0.6 + 1.9 * len(sites), 0.5 + 0.19 * (len(predictions) + 1))
-    figure = Figure(figsize=(7.5, height), layout="constrained")
-    grid = figure.subplots(len(sites), squeeze=False)[:, 0]
-    for axes, site in zip(grid, sites, strict=True):
-        start_axes(axes)
-        observed = first[f"{target}_observed"].isel(site=site)
-        shown = last_observed(observed.where(scored.isel(site=site)), steps)
-        dates = years(first["time"][shown])
-        axes.plot(dates, observed[shown], color=BLACK, linewidth=2.2, label="observed")
-        for name, dataset in predictions.items():
-            axes.plot(dates, dataset[target].isel(site=site)[shown], label=name, linewidth=0.9, **style_of(name))
-        axes.set_ylabel(name_of(observed, target), fontsize=SMALL)
-        axes.set_title(str(first["site"].values[site]), fontsize=SMALL, loc="left")
-        whole_numbers(axes)
-        axes.margins(x=0)
-    grid[-1].set_xlabel("year")
-    legend_beside(figure, grid[0])
     return figure

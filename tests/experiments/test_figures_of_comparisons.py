@@ -26,8 +26,9 @@ def _strategies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lines(figure: Figure) -> dict[str, Line2D]:
-    """The curve of each strategy in the first panel."""
-    return {str(line.get_label()): line for line in figure.axes[0].lines if not str(line.get_label()).startswith("_")}
+    """The curve of each strategy."""
+    found = [line for axes in figure.axes for line in axes.lines]
+    return {str(line.get_label()): line for line in found if not str(line.get_label()).startswith("_")}
 
 
 def drawn(names: list[str]) -> dict[str, Figure]:
@@ -70,18 +71,17 @@ def test_a_strategy_looks_the_same_in_every_figure(count: int) -> None:
     for kind, figure in drawn(names[::-1]).items():
         found = {name: (to_hex(line.get_color()), line.get_linestyle()) for name, line in lines(figure).items()}
         found.pop("observed", None)
-        assert found == {name: LOOKS[name] for name in names}, kind
-    assert figures.style_of("of nobody") == {"color": "#000000", "linestyle": "-"}
-
-
-def test_a_strategy_without_line_style_is_solid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(STRATEGIES, "old", SimpleNamespace(colour="#123456"))
-    assert figures.style_of("old") == {"color": "#123456", "linestyle": "-"}
+        alone = kind == "hydrograph_of_strategies" and count > 6  # a panel each, where dashes would be in the way
+        assert found == {name: (LOOKS[name][0], "-" if alone else LOOKS[name][1]) for name in names}, kind
+    assert figures.style_of("of nobody") == {"color": "#999999", "linestyle": "-"}
 
 
 @pytest.mark.parametrize("count", [2, 16])
 def test_legends_lie_inside_the_figure_and_cover_no_axes(count: int) -> None:
     for kind, figure in drawn(list(islice(LOOKS, count))).items():
+        if kind == "hydrograph_of_strategies" and count > 6:
+            assert not figure.legends, "a panel each"
+            continue
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         (legend,) = figure.legends
@@ -179,6 +179,24 @@ def test_hydrograph_ends_where_observations_do() -> None:
     assert first.get_ydata().tolist() == list(range(1801, 1901))
     assert second.get_ydata().tolist() == list(range(1802, 1902))
     assert black.get_xdata()[-1] == pytest.approx(2003 + (899 - 2 * 365) / 366)
+
+
+def test_many_strategies_have_a_panel_each_with_their_score() -> None:
+    time = np.datetime64("2001-01-01", "s") + np.arange(400) * np.timedelta64(86400, "s")
+    observed = np.arange(400.0)[None]
+    units = {"units": "mm"}
+
+    def dataset(error: float) -> xr.Dataset:
+        series = {"SW": (("site", "time"), observed + error), "SW_observed": (("site", "time"), observed, units)}
+        return xr.Dataset(series, {"site": ["only"], "time": time}, {"warmup_steps": 100})
+
+    figure = figures.hydrograph_of_strategies({f"s{nth}": dataset(10.0 * nth) for nth in range(7)}, "SW", steps=50)
+    # The scored part is 100 .. 399, of variance (300^2 - 1) / 12.
+    nse = [1 - (10.0 * nth) ** 2 * 12 / (300**2 - 1) for nth in range(7)]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == [*(f"s{nth}\nNSE {score:.2f}" for nth, score in enumerate(nse)), ""]
+    assert figure.axes[3].lines[0].get_ydata().tolist() == list(range(350, 400))
+    assert figure.axes[3].lines[1].get_ydata().tolist() == list(range(380, 430))
 
 
 def test_a_bar_for_each_strategy_has_room() -> None:

@@ -82,7 +82,7 @@ def test_comparison_leaves_a_row_a_run_and_site_and_a_table(cells: list[Cell], t
         "SW: test part after a warm-up of 5 steps, mean (sd) over 2 seeds, 3 epochs, median of 2 sites\n"
     )
     assert "| RMB-IIF | 6.500 (0.707) | 0.200 (0.000) | 0.000 (0.000) | 0.0 (0.0) | +2.500 [+1.000, +4.000] |" in text
-    assert "| reference | 1.50 | 10.0 (1 of 2) |" in text
+    assert "| \N{EN DASH} | 1.50 | 10.0 (1 of 2) |" in text
     assert "+2.500 [+1.000, +4.000]" in shown.getvalue()
     assert (tmp_path / "c" / "nse_SW.png").exists()
 

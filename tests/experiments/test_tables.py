@@ -35,14 +35,14 @@ def test_table_is_best_first() -> None:
     assert first[:2] == ["MPTT-delta1", "110.5 (0.7)"]
     assert first[5:] == ["-22.5 [-25.1, -19.8]", "2.00", "35.0"]
     assert second[:5] == ["RMB-IIF", "133.0 (1.4)", "-0.200 (0.141)", "0.200 (0.141)", "10.0 (28.3)"]
-    assert second[5:] == ["reference", "2.00", "120 (1 of 2)"]
+    assert second[5:] == ["\N{EN DASH}", "2.00", "120 (1 of 2)"]
 
 
 def test_what_there_is_not_has_no_column_or_no_interval() -> None:
     none = RESULTS.assign(seconds_to_reach=NAN)
     assert list(table_of(none, "")) == ["strategy", "RMSE", "NSE", "KGE", "PBIAS (%)", "s/epoch"]
     table = table_of(none, "", DIFFERENCES.assign(low=NAN, high=NAN))
-    assert table["vs RMB-IIF [95 %]"].tolist() == ["-22.5", "reference"]
+    assert table["vs RMB-IIF [95 %]"].tolist() == ["-22.5", "\N{EN DASH}"]
     never = RESULTS.assign(seconds_to_reach=[NAN, NAN, 3.0, 4.0])
     assert table_of(never, "")["s to reach"].tolist() == ["3.5", "0 of 2"]
 
