@@ -57,10 +57,7 @@ class RecurrentCallback(Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what is not there yet, before anything runs."""
-        if trainer.world_size > 1:
-            raise MPTTError(
-                f"{type(self).__name__} runs in one process, found {trainer.world_size}; use Trainer(devices=1)."
-            )
+        refuse_many_processes(trainer, type(self).__name__)
         others = [one for one in trainer.callbacks if isinstance(one, RecurrentCallback)]  # type: ignore[attr-defined]
         for when, alike in (
             ("training", [type(one).__name__ for one in others if one.trains]),
@@ -169,6 +166,16 @@ class RecurrentCallback(Callback):
             )
         if self.evaluation == "stateful":
             self._carried.keep(site, site, start + length, states)
+
+
+def refuse_many_processes(trainer: pl.Trainer, owner: str) -> None:
+    """Refuse to run in several processes, of which each would see a part of the windows.
+
+    Raises:
+        MPTTError: there are several.
+    """
+    if trainer.world_size > 1:
+        raise MPTTError(f"{owner} runs in one process, found {trainer.world_size}; use Trainer(devices=1).")
 
 
 def window_table(trainer: pl.Trainer, windows: WindowIndex | None, owner: str) -> WindowIndex:

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from mptt.callbacks.base import stretch_of
+from mptt.callbacks.base import refuse_many_processes, stretch_of
 from mptt.callbacks.lagged import lagged_columns, predictions_of
 from mptt.callbacks.namespaces import Callback
 from mptt.errors import MPTTError
@@ -43,6 +43,10 @@ class ConditionalCallback(Callback):
         self.lagged_columns = lagged_columns
         self._kept: CarriedState | None = None  # of each site the last W kept predictions, flat, the newest at the end
         self._width = 0  # W
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse what is not there yet, before anything runs."""
+        refuse_many_processes(trainer, type(self).__name__)
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from mptt.callbacks.base import window_ids, window_table
+from mptt.callbacks.base import refuse_many_processes, window_ids, window_table
 from mptt.callbacks.epochs import epoch_generator, training_progress
 from mptt.callbacks.lagged import lagged_columns, predictions_of
 from mptt.callbacks.namespaces import Callback
@@ -82,6 +82,10 @@ class ScheduledSamplingCallback(Callback):
         self._predicted: Tensor | None = None  # (windows, steps, K); NaN where there is none yet
         self._saved: Tensor | None = None
         self._generator = torch.Generator()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse what is not there yet, before anything runs."""
+        refuse_many_processes(trainer, type(self).__name__)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make room for the predictions."""

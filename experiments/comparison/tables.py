@@ -88,7 +88,7 @@ def _difference(row: pd.DataFrame, digits: int) -> str:
 def _to_reach(seconds: pd.Series[float]) -> str:
     reached = seconds.dropna()
     if reached.empty:
-        return f"0 of {len(seconds)}"
+        return "\N{EN DASH}"
     share = "" if len(reached) == len(seconds) else f" ({len(reached)} of {len(seconds)})"
     return f"{reached.median():.{0 if reached.median() >= 100 else 1}f}{share}"
 

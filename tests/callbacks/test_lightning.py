@@ -32,7 +32,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mptt import MPTTError, MPTTWarning, WindowIndex
-from mptt.callbacks import MPTTCallback, StatefulCallback
+from mptt.callbacks import (
+    ClosedLoopCallback,
+    ConditionalCallback,
+    MPTTCallback,
+    ScheduledSamplingCallback,
+)
 from mptt.datamodules import SeriesDataModule
 
 WINDOWS = WindowIndex(*zip(*TABLE, strict=True))
@@ -281,16 +286,15 @@ def test_validation_under_inference_mode_and_without_give_the_same() -> None:
     assert torch.equal(found[0][1], found[1][1])
 
 
-def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [lambda: MPTTCallback(windows=WINDOWS), ScheduledSamplingCallback, ConditionalCallback, ClosedLoopCallback],
+    ids=["mptt", "sampling", "conditional", "closed loop"],
+)
+def test_several_processes_are_refused(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pl.Trainer, "world_size", 2)
     with pytest.raises(MPTTError, match="runs in one process, found 2"):
-        quiet_trainer([MPTTCallback(windows=WINDOWS)]).fit(Regressor(), loader(shuffles(1)))
-
-
-def test_two_callbacks_that_both_set_states_are_refused() -> None:
-    trainer = quiet_trainer([MPTTCallback(windows=WINDOWS), StatefulCallback(training=False)])
-    with pytest.raises(MPTTError, match="found MPTTCallback, StatefulCallback; keep one"):
-        trainer.fit(Regressor(), loader(shuffles(1)))
+        quiet_trainer([make()]).fit(Regressor(), loader(shuffles(1)))
 
 
 class Measured(Regressor):
