@@ -79,7 +79,11 @@ def _figures_of(group: Group) -> Drawn:
         )
     steps = {name: [errors_by_step(cell.folder, group.target) for cell in cells] for name, cells in runs.items()}
     if all(len(table) for tables in steps.values() for table in tables):
-        keep("rmse_by_step", "Test RMSE by position in the window.", figures.rmse_by_step(steps, unit))
+        keep(
+            "rmse_by_step",
+            "Test RMSE by position in the window; where the state is carried, in windows laid over the test part.",
+            figures.rmse_by_step(steps, unit),
+        )
     days = {
         name: [_read(cell.folder, lambda opened: errors_by_day(opened, group.target)) for cell in cells]
         for name, cells in runs.items()
