@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from handmade import Regressor, in_order, quiet_trainer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from mptt import MPTTError
@@ -103,3 +106,43 @@ def test_a_step_that_returns_nothing_is_refused() -> None:
 def test_inputs_without_a_lagged_target_are_refused() -> None:
     with pytest.raises(MPTTError, match="there is none among the inputs"):
         quiet_trainer([ConditionalCallback()]).predict(Sum(), in_order([batch(window(0, 0, 3))]))
+
+
+class Half(Sum):
+    """Predicts half the condition plus the step number."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., 1:] / 2 + x[..., :1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(3, 25), min_size=1, max_size=4),
+    size=st.integers(2, 8),
+    stride=st.integers(1, 8),
+    seed=st.integers(0, 99),
+)
+def test_any_windows_agree_with_a_dictionary_of_predictions(
+    lengths: list[int], size: int, stride: int, seed: int
+) -> None:
+    size = min(size, *lengths)
+    stride = min(stride, size)
+    windows = [[*range(0, steps - size, stride), steps - size] for steps in lengths]
+    random = np.random.default_rng(seed)
+    batches, expected = [], []
+    known: dict[tuple[int, int], float] = {}  # the first prediction of each step of each site
+    for nth in range(max(map(len, windows))):
+        going = random.permutation([site for site, starts in enumerate(windows) if nth < len(starts)])
+        batches.append(batch(*(window(int(s), windows[s][nth], windows[s][nth] + size, 1.0 + s) for s in going)))
+        found = []
+        for site in map(int, going):
+            start = windows[site][nth]
+            condition = 1.0 + site if start == 0 else known[site, start - 1]
+            found.append([condition / 2 + step for step in range(start, start + size)])
+            for step in range(start, start + size):
+                known.setdefault((site, step), found[-1][step - start])
+        expected.append(found)
+    trainer = quiet_trainer([ConditionalCallback(lagged_columns=1)])
+    outputs: Any = trainer.predict(Half(), in_order(batches))
+    for output, rows in zip(outputs, expected, strict=True):
+        assert torch.allclose(output[..., 0], torch.tensor(rows), rtol=1e-6)

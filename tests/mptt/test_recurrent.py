@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 from mptt import MPTTError
-from mptt.recurrent import Tap, flatten_state, recurrent_layers, run, state_size, unflatten_state
+from mptt.recurrent import Tap, chain, flatten_state, recurrent_layers, run, state_size, unflatten_state
 
 INPUTS, HIDDEN = 3, 4
 KINDS = {
@@ -513,3 +513,30 @@ def test_any_of_the_steps_given_is_taken():
     for steps in (6, 4, 6):
         layer(torch.randn(2, steps, INPUTS))
     assert tap.detach() is not None
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    follows=st.lists(st.booleans(), min_size=0, max_size=7),
+    steps=st.integers(1, 5),
+    kind=st.sampled_from(["gru", "steps first", "two-layer lstm"]),
+    seed=st.integers(0, 99),
+)
+def test_rows_that_follow_start_where_the_row_before_ends(
+    follows: list[bool], steps: int, kind: str, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    layers = {"gru": nn.GRU(2, 3, batch_first=True), "steps first": nn.GRU(2, 3)}
+    layer = layers[kind] if kind in layers else nn.LSTM(2, 3, 2, batch_first=True)
+    order = torch.tensor([False, *follows])
+    inputs, initial = torch.randn(len(order), steps, 2), torch.randn(len(order), state_size(layer))
+    given_inputs = inputs if layer.batch_first else inputs.transpose(0, 1)
+    found = chain(layer, given_inputs, initial, order)
+    state = initial[:1]
+    with torch.no_grad():
+        for row in range(len(order)):
+            state = state if order[row] else initial[row : row + 1]
+            assert torch.allclose(found[row], state[0], rtol=0, atol=1e-6)
+            one = inputs[row : row + 1] if layer.batch_first else inputs[row : row + 1].transpose(0, 1)
+            state = flatten_state(layer(one, unflatten_state(layer, state))[1])
+    assert not found.requires_grad
