@@ -25,7 +25,8 @@ def table_of(results: pd.DataFrame, unit: str, differences: pd.DataFrame | None 
         differences: a row a strategy: strategy, reference, difference, low, high; the column is left out if there is
             none.
     """
-    digits = 3 if results["rmse"].max() < 10 else 2 if results["rmse"].max() < 100 else 1
+    typical = results["rmse"].median()
+    digits = 3 if typical < 10 else 2 if typical < 100 else 1
     groups = {str(name): group for name, group in results.groupby("strategy")}
     names = sorted(groups, key=lambda name: groups[name]["rmse"].mean())
     columns = {"strategy": names}
