@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -110,17 +111,24 @@ def line_width(points: int) -> dict[str, Any]:
     return {"linewidth": 1.6, "marker": "o" if points < 3 else None, "markersize": 3}
 
 
-def log_scale(axes: Axes) -> None:
-    """A logarithmic y axis that has numbers on it also where it spans a decade or less."""
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
+def one_stands_apart(values: Iterable[float]) -> bool:
+    """Whether the largest value would press all others together on a linear axis."""
+    known = [value for value in values if np.isfinite(value)]
+    return bool(known) and max(known) > 5 * float(np.median(known))
+
+
+def log_scale(axes: Axes, which: Literal["x", "y"] = "y") -> None:
+    """A logarithmic axis that has numbers on it also where it spans a decade or less."""
+    axis = {"x": axes.xaxis, "y": axes.yaxis}[which]
+    axes.set(**{f"{which}scale": "log"})
+    low, high = axis.get_view_interval()
     if high < 10 * low:
-        axes.yaxis.set_major_locator(ticker.MaxNLocator(6))
-        axes.yaxis.set_minor_locator(ticker.NullLocator())
+        axis.set_major_locator(ticker.MaxNLocator(6))
+        axis.set_minor_locator(ticker.NullLocator())
     elif high < 1000 * low:
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def whole_numbers(axes: Axes) -> None:

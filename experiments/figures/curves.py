@@ -18,6 +18,7 @@ from mptt.experiments.figures.common import (
     line_width,
     log_scale,
     one_panel,
+    one_stands_apart,
     style_of,
     with_unit,
 )
@@ -63,6 +64,8 @@ def rmse_against(results: pd.DataFrame, by: Literal["window", "train_steps"], un
         reach = [mean - rmse.min(), rmse.max() - mean]
         axes.plot(mean.index, mean, label=name, marker="o", markersize=3.5, linewidth=1.4, **style)
         axes.errorbar(mean.index, mean, reach, fmt="none", ecolor=style["color"], elinewidth=1)
+    if one_stands_apart(results["rmse"]):
+        log_scale(axes)
     values = sorted(results[by].unique())
     axes.set_xscale("log")
     axes.set_xticks(values, [f"{value:g}" if value < 1e6 else f"{value:.3g}" for value in values])
@@ -83,6 +86,8 @@ def rmse_by_step(errors: Curves, unit: str) -> Figure:
     for name, tables in errors.items():
         rmse = _side_by_side(tables, "step", "rmse").mean(axis=1)
         axes.plot(rmse.index + 1, rmse, label=name, **style_of(name), **line_width(len(rmse)))
+    if one_stands_apart(table["rmse"].max() for tables in errors.values() for table in tables):
+        log_scale(axes)
     axes.set(xlabel="step in the window", ylabel=with_unit("test RMSE", unit))
     axes.margins(x=0.01)
     count_from_one(axes, 1 + max(int(table["step"].max()) for tables in errors.values() for table in tables))
@@ -101,6 +106,8 @@ def rmse_by_day(errors: Curves, unit: str) -> Figure:
     for name, tables in errors.items():
         rmse = _side_by_side(tables, "day", "rmse").mean(axis=1)
         axes.plot(rmse.index, rmse, label=name, **style_of(name), **line_width(len(rmse)))
+    if one_stands_apart(table["rmse"].max() for tables in errors.values() for table in tables):
+        log_scale(axes)
     axes.set_xticks(list(MONTHS), list(MONTHS.values()))
     axes.set(xlabel="day of the year", ylabel=with_unit("test RMSE", unit), xlim=(1, 366))
     legend_beside(figure, axes)

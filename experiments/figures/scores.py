@@ -10,7 +10,9 @@ from mptt.experiments.figures.common import (
     BLACK,
     SMALL,
     legend_beside,
+    log_scale,
     one_panel,
+    one_stands_apart,
     style_of,
     with_unit,
 )
@@ -34,7 +36,11 @@ def scores_by_strategy(results: pd.DataFrame, unit: str, title: str = "") -> Fig
         axes.annotate(text, (values.max(), row), textcoords="offset points", xytext=(7, 0), va="center", fontsize=SMALL)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(0, results["rmse"].max() * 1.12)
+    if one_stands_apart(results["rmse"]):
+        axes.set_xlim(results["rmse"].min() / 2, results["rmse"].max() * 2)
+        log_scale(axes, "x")
+    else:
+        axes.set_xlim(0, results["rmse"].max() * 1.12)
     axes.set_xlabel(with_unit("test RMSE", unit))
     axes.set_title(title, fontsize=10)
     return figure

@@ -207,3 +207,24 @@ def test_a_bar_for_each_strategy_has_room() -> None:
     assert len(boxes) == 16
     assert not any(one.overlaps(other) for one, other in pairwise(boxes))
     assert min(box.x0 for box in boxes) >= 0
+
+
+def test_one_run_that_went_astray_does_not_press_the_others_together() -> None:
+    rows = pd.DataFrame({"strategy": ["a", "b", "c"], "seed": 0, "window": 30, "rmse": [1.0, 1.2, 40.0]})
+    tables = {name: [pd.DataFrame({"step": [0, 1], "day": [1, 2], "rmse": [rmse, rmse]})]
+              for name, rmse in zip(rows["strategy"], rows["rmse"], strict=True)}  # fmt: skip
+    assert figures.scores_by_strategy(rows, "mm").axes[0].get_xscale() == "log"
+    astray = (
+        figures.rmse_against(rows, "window", "mm"),
+        figures.rmse_by_step(tables, ""),
+        figures.rmse_by_day(tables, ""),
+    )
+    assert [figure.axes[0].get_yscale() for figure in astray] == ["log"] * 3
+    del tables["c"]
+    near = (
+        figures.rmse_against(rows[:2], "window", ""),
+        figures.rmse_by_step(tables, ""),
+        figures.rmse_by_day(tables, ""),
+    )
+    assert [figure.axes[0].get_yscale() for figure in near] == ["linear"] * 3
+    assert figures.scores_by_strategy(rows[:2], "mm").axes[0].get_xscale() == "linear"
