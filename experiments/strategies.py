@@ -56,7 +56,8 @@ def _three_quarters(settings: Settings) -> int:
     return settings.get("predict_last_n") or _window(settings) - _window(settings) // 4
 
 
-# Colours are of Okabe and Ito's palette and greys: told apart by the colour-blind, where a line style does not.
+# Colours are of Okabe and Ito's palette, a grey and Tol's wine: with the line styles the colour-blind tell them apart.
+# Black is the observation's.
 STRATEGIES: dict[str, Strategy] = {
     "RMB-IIF": Strategy(
         "random mini-batches: shuffled windows from zero state, in inference too",
@@ -158,7 +159,7 @@ STRATEGIES: dict[str, Strategy] = {
     "Full-BPTT": Strategy(
         "back-propagation through each whole training series",
         data={"order": "series"},
-        colour="#000000",
+        colour="#882255",
         line="--",
     ),
 }
