@@ -35,10 +35,11 @@ def draw(groups: Sequence[Group], tables: Sequence[tuple[str, pd.DataFrame]], fo
         The path of the report.
     """
     drawn: Drawn = []
-    for group in groups:
-        drawn += _figures_of(group)
+    # What the grid is for comes first.
     for target in dict.fromkeys(group.target for group in groups):
         drawn += _against_size([group for group in groups if group.target == target], folder)
+    for group in groups:
+        drawn += _figures_of(group)
     first = groups[0].cells[0]
     versions: dict[str, Any] = yaml.safe_load((first.folder / "versions.yaml").read_text(encoding="utf-8"))
     # The seed is that of one run.
