@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mptt.callbacks.core import Core, find_core
 from mptt.callbacks.namespaces import Callback
@@ -131,6 +131,8 @@ class RecurrentCallback(Callback):
 
     def _start_stretch(self, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         fresh = getattr(module, "initial_state", None)
+        if not isinstance(fresh, nn.Parameter):
+            fresh = None  # somebody's own thing of that name
         if self.evaluation is None or (self.evaluation == "independent" and fresh is None):
             return
         core = self._find_core(module)

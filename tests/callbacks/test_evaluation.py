@@ -211,3 +211,17 @@ def test_zero_trained_networks_train_as_without_the_callback() -> None:
     quiet_trainer([StatefulCallback(training=False)], 2).fit(mine, loader(orders), in_order(stretches(LENGTH)))
     quiet_trainer([], 2).fit(plain, loader(orders))
     assert all(torch.equal(value, plain.state_dict()[name]) for name, value in mine.state_dict().items())
+
+
+def test_a_method_of_ones_own_called_initial_state_is_left_alone() -> None:
+    class Own(Regressor):
+        def initial_state(self) -> None:
+            raise AssertionError("nobody asked")
+
+    found = []
+    for make in (Own, Regressor):
+        (output,) = quiet_trainer([StatefulCallback(training=False)]).predict(
+            seeded(make), in_order(stretches(20, [0]))
+        )
+        found.append(output)
+    assert torch.equal(*found)
