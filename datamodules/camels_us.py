@@ -16,9 +16,9 @@ import pandas as pd
 import xarray as xr
 
 from mptt.datamodules.camels_us_attributes import read_attributes
-from mptt.datamodules.checks import listed
+from mptt.datamodules.preparing.checks import listed
+from mptt.datamodules.reading.tables import TextTable, check_days, described, read_text
 from mptt.datamodules.series import SeriesDataModule
-from mptt.datamodules.tables import TextTable, check_days, described, read_text
 from mptt.errors import MPTTError, MPTTWarning
 
 FORCING = {  # variable: (unit, what it is)

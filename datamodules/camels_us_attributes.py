@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mptt.datamodules.checks import listed
-from mptt.datamodules.tables import MISSING, described, read_text
+from mptt.datamodules.preparing.checks import listed
+from mptt.datamodules.reading.tables import MISSING, described, read_text
 from mptt.errors import MPTTError, MPTTWarning
 
 ATTRIBUTES = {

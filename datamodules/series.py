@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mptt.datamodules.batches import (
+from mptt.datamodules.batching.batches import (
     LaneBatches,
     Order,
     ShuffleSampler,
@@ -22,7 +22,17 @@ from mptt.datamodules.batches import (
     cut_windows,
     warn_of_empty_lanes,
 )
-from mptt.datamodules.checks import (
+from mptt.datamodules.batching.flat import Batch, FlatSeries, find_records, lay_out
+from mptt.datamodules.batching.lagged import lag_targets, last_observations, warn_of_filled
+from mptt.datamodules.batching.predictions import place_observations, place_predictions
+from mptt.datamodules.batching.stretches import (
+    Stretches,
+    conditional_stretches,
+    independent_stretches,
+    sequential_stretches,
+)
+from mptt.datamodules.namespaces import LightningDataModule
+from mptt.datamodules.preparing.checks import (
     as_float32,
     check_choice,
     check_complete,
@@ -32,15 +42,10 @@ from mptt.datamodules.checks import (
     check_within,
     site_names,
 )
-from mptt.datamodules.flat import Batch, FlatSeries, find_records, lay_out
-from mptt.datamodules.lagged import lag_targets, last_observations, warn_of_filled
-from mptt.datamodules.namespaces import LightningDataModule
-from mptt.datamodules.opening import open_dataset
-from mptt.datamodules.parts import PARTS, Part, Split, split_parts
-from mptt.datamodules.predictions import place_observations, place_predictions
-from mptt.datamodules.scaling import Scaler
-from mptt.datamodules.standardised import Scalers
-from mptt.datamodules.stretches import Stretches, conditional_stretches, independent_stretches, sequential_stretches
+from mptt.datamodules.preparing.parts import PARTS, Part, Split, split_parts
+from mptt.datamodules.preparing.scaling import Scaler
+from mptt.datamodules.preparing.standardised import Scalers
+from mptt.datamodules.reading.opening import open_dataset
 from mptt.errors import MPTTError
 from mptt.windows import WindowIndex
 
@@ -184,6 +189,11 @@ class SeriesDataModule(LightningDataModule):
     def output_size(self) -> int:
         """Outputs of the model: targets."""
         return len(self.targets)
+
+    @property
+    def needed(self) -> list[str]:
+        """Variables that the data set must have."""
+        return [*self.inputs, *self.targets, *self.attributes]
 
     def load(self) -> xr.Dataset:
         """The data set, dimensions (site, time), missing values NaN."""

@@ -15,9 +15,9 @@ import numpy as np
 import xarray as xr
 
 from mptt.datamodules.series import SeriesDataModule
+from mptt.datamodules.simulation.waterbalance import Basin, water_balance
+from mptt.datamodules.simulation.weather import Climate, generate_weather
 from mptt.datamodules.swat import SWAT_COLUMNS, SWAT_INPUTS, add_bent_day, years_after
-from mptt.datamodules.waterbalance import Basin, water_balance
-from mptt.datamodules.weather import Climate, generate_weather
 from mptt.errors import MPTTError, MPTTWarning
 
 VERSION = 1  # of the equations: a change of them that is no change of a parameter raises it, and so retires old caches

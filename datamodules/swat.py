@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from mptt.datamodules.checks import listed, site_names
+from mptt.datamodules.preparing.checks import listed, site_names
+from mptt.datamodules.reading.tables import TextTable, check_days, described, read_text
 from mptt.datamodules.series import SeriesDataModule
-from mptt.datamodules.tables import TextTable, check_days, described, read_text
 from mptt.errors import MPTTError
 
 SWAT_INPUTS = ("DOYbent", "PRECIPmm", "TMP_MXdgC", "TMP_MNdgC", "SOLARMJ/m2", "WINDM/s", "RHmd")

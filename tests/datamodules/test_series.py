@@ -9,7 +9,7 @@ import xarray as xr
 
 from mptt import MPTTError, MPTTWarning
 from mptt.datamodules import SeriesDataModule
-from mptt.datamodules.parts import PARTS
+from mptt.datamodules.preparing.parts import PARTS
 
 DATES = {
     "train": ("2000-01-01", "2000-02-19"),

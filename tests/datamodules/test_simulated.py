@@ -8,8 +8,8 @@ import xarray as xr
 from mptt import MPTTError, MPTTWarning
 from mptt.datamodules import simulated
 from mptt.datamodules.simulated import SimulatedBasin, cached_basin, simulate_basin
+from mptt.datamodules.simulation.waterbalance import autocorrelation
 from mptt.datamodules.swat import SWAT_COLUMNS, SWAT_INPUTS
-from mptt.datamodules.waterbalance import autocorrelation
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mptt.datamodules.checks import Mask, Values
-from mptt.datamodules.parts import Part
+from mptt.datamodules.preparing.checks import Mask, Values
+from mptt.datamodules.preparing.parts import Part
 from mptt.windows import Int64Array
 
 Batch = dict[str, Tensor]

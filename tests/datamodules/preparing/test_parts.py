@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mptt import MPTTError, MPTTWarning
-from mptt.datamodules.parts import PARTS, split_parts
+from mptt.datamodules.preparing.parts import PARTS, split_parts
 
 TIME = pd.DatetimeIndex(np.arange("2000-01-01", "2003-01-01", dtype="datetime64[D]").astype("datetime64[s]"))
 WHOLE = np.array([0]), np.array([len(TIME)])

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mptt import WindowIndex
-from mptt.datamodules.batches import (
+from mptt.datamodules.batching.batches import (
     LaneBatches,
     ShuffleSampler,
     TrainingWindows,
     cut_windows,
 )
-from mptt.datamodules.flat import FlatSeries
-from mptt.datamodules.parts import Part
-from mptt.datamodules.stretches import independent_stretches, sequential_stretches
+from mptt.datamodules.batching.flat import FlatSeries
+from mptt.datamodules.batching.stretches import independent_stretches, sequential_stretches
+from mptt.datamodules.preparing.parts import Part
 
 RECORDS = st.lists(  # of each site: step at which its record begins, steps before the part, in it, after it
     st.tuples(st.integers(0, 9), st.integers(0, 5), st.integers(0, 23), st.integers(0, 5)), min_size=1, max_size=7

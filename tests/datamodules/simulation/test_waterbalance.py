@@ -2,8 +2,15 @@ import numpy as np
 import pytest
 
 from mptt import MPTTError
-from mptt.datamodules.waterbalance import BALANCE_COLUMNS, Basin, Stores, autocorrelation, step, water_balance
-from mptt.datamodules.weather import generate_weather
+from mptt.datamodules.simulation.waterbalance import (
+    BALANCE_COLUMNS,
+    Basin,
+    Stores,
+    autocorrelation,
+    step,
+    water_balance,
+)
+from mptt.datamodules.simulation.weather import generate_weather
 
 EMPTY = Stores(*[0.0] * len(Stores._fields))
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mptt.datamodules.flat import FlatSeries
-from mptt.datamodules.parts import Part
-from mptt.datamodules.scaling import Scaler
+from mptt.datamodules.batching.flat import FlatSeries
+from mptt.datamodules.preparing.parts import Part
+from mptt.datamodules.preparing.scaling import Scaler
 
 
 class Scalers(NamedTuple):

@@ -5,7 +5,7 @@ import xarray as xr
 
 from mptt import MPTTError, MPTTWarning
 from mptt.datamodules import SeriesDataModule
-from mptt.datamodules.checks import check_time
+from mptt.datamodules.preparing.checks import check_time
 
 
 def days(count, start="2000-01-01"):

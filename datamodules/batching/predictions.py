@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mptt.datamodules.flat import Batch, FlatSeries
-from mptt.datamodules.parts import Part
-from mptt.datamodules.scaling import Scaler
+from mptt.datamodules.batching.flat import Batch, FlatSeries
+from mptt.datamodules.preparing.parts import Part
+from mptt.datamodules.preparing.scaling import Scaler
 
 Table = npt.NDArray[np.float32]  # (sites of a part, steps from its first to its last, K)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from mptt.datamodules.parts import Part
+from mptt.datamodules.preparing.parts import Part
 from mptt.errors import MPTTError, MPTTWarning
 
 Values = Mapping[str, npt.NDArray[np.float32]]  # name of a variable: (site, time)
@@ -109,10 +109,10 @@ def check_time(time: pd.Index) -> None:
     Raises:
         MPTTError: it holds no dates, fewer than two, or a date that does not follow the one before it.
     """
-    moments, months = _moments(time)
-    if len(moments) < 2:
-        raise MPTTError(f"The time axis has {len(moments)} step(s); at least 2 are needed.")
-    step, month_step = np.diff(moments), np.diff(months)
+    moment, months = moments(time)
+    if len(moment) < 2:
+        raise MPTTError(f"The time axis has {len(moment)} step(s); at least 2 are needed.")
+    step, month_step = np.diff(moment), np.diff(months)
     if (month_step == month_step[0]).all() and month_step[0] > 0:
         return
     steps, count = np.unique(step[step > 0], return_counts=True)
@@ -130,7 +130,7 @@ def check_time(time: pd.Index) -> None:
             first = int(np.flatnonzero(wrong)[0]) + 1
             raise MPTTError(
                 f"The time axis is not even: {time[first]} (entry {first}) {what}, {time[first - 1]};"
-                f" {int(wrong.sum())} such place(s) in {len(moments)} steps. {way_out}"
+                f" {int(wrong.sum())} such place(s) in {len(moment)} steps. {way_out}"
             )
 
 
@@ -242,8 +242,12 @@ def _of_dims(dataset: xr.Dataset, dims: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _moments(time: pd.Index) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Microseconds from some fixed date, and months likewise."""
+def moments(time: pd.Index) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Each date in microseconds from some fixed date, and in months likewise.
+
+    Raises:
+        MPTTError: it holds no dates, or a missing one.
+    """
     if isinstance(time, xr.CFTimeIndex):
         return time.asi8, np.asarray(12 * time.year + time.month, dtype=np.int64)
     values = np.asarray(time)

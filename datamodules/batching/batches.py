@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from mptt.datamodules.checks import listed
-from mptt.datamodules.flat import Batch, FlatSeries
-from mptt.datamodules.parts import Part
+from mptt.datamodules.batching.flat import Batch, FlatSeries
+from mptt.datamodules.preparing.checks import listed
+from mptt.datamodules.preparing.parts import Part
 from mptt.errors import MPTTError, MPTTWarning
 from mptt.windows import Int64Array, WindowIndex
 

@@ -7,7 +7,7 @@ import xarray as xr
 
 from mptt import MPTTError, MPTTWarning
 from mptt.datamodules import SeriesDataModule
-from mptt.datamodules import batches as training
+from mptt.datamodules.batching import batches as training
 
 TIME = np.datetime64("2000-01-01", "s") + np.arange(22) * np.timedelta64(86400, "s")
 

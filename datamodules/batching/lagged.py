@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mptt.datamodules.flat import FlatSeries
-from mptt.datamodules.parts import Part
+from mptt.datamodules.batching.flat import FlatSeries
+from mptt.datamodules.preparing.parts import Part
 from mptt.errors import MPTTWarning
 from mptt.windows import Int64Array
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mptt.datamodules.weather import DAYS_PER_YEAR, FloatArray
+from mptt.datamodules.simulation.weather import DAYS_PER_YEAR, FloatArray
 from mptt.errors import MPTTError
 
 Water = Any  # mm: a float for one site, a (sites,) array for several

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mptt import MPTTError
-from mptt.datamodules.weather import (
+from mptt.datamodules.simulation.weather import (
     Climate,
     _anomaly,
     _top_of_atmosphere,

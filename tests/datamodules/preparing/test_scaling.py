@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mptt import MPTTError
-from mptt.datamodules.scaling import Scaler
+from mptt.datamodules.preparing.scaling import Scaler
 
 VALUES = torch.tensor([[1.0, 5.0, 1e6], [3.0, 5.0, 1e6 + 1], [float("nan"), 5.0, 1e6 + 2]])
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mptt.datamodules.flat import Batch, FlatSeries
-from mptt.datamodules.parts import Part
+from mptt.datamodules.batching.flat import Batch, FlatSeries
+from mptt.datamodules.preparing.parts import Part
 from mptt.windows import Int64Array, WindowIndex
 
 

@@ -1,0 +1,1 @@
+"""From a data set to checked, scaled parts."""

@@ -1,0 +1,141 @@
+"""A data set on disk that is read a site at a time, whatever its layout."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from mptt.datamodules.preparing.checks import check_sites, listed, site_names
+from mptt.datamodules.reading.axes import Axis
+from mptt.errors import MPTTError, MPTTWarning
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set on disk.
+
+    Attributes:
+        kind: what it is, such as "CAMELS-US".
+        path: its folder or file.
+        sites: their names, in order.
+        read: given a site's name, reads its variables on (time,), missing values NaN, with `units` and `long_name`;
+            dates go up and are datetime64[s], or cftime where the calendar is another.
+        attributes: variables on (site,), of the same sites in the same order; numbers float32, missing NaN; text,
+            missing "".
+        about: title, source, license, references.
+        settings: class_path and init_args of the DataModule that reads it, for a configuration.
+    """
+
+    kind: str
+    path: Path
+    sites: Sequence[str]
+    read: Callable[[str], xr.Dataset]
+    attributes: xr.Dataset
+    about: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def dataset(self, variables: Sequence[str] | None = None) -> xr.Dataset:
+        """All sites together, joined by date, in memory.
+
+        Args:
+            variables: names to keep, of series and attributes; a name that is not there is left for `SeriesDataModule`
+                to refuse. By default all.
+
+        Returns:
+            float32 variables on (site, time), NaN where a site has no such date or variable; variables on (site,).
+
+        Raises:
+            MPTTError: sites of different calendars or steps, no site, and what reading raises.
+        """
+        check_sites(self.sites)
+        tables = {site: self.chosen(site, variables) for site in self.sites}
+        axis = self.axis({site: table.indexes["time"] for site, table in tables.items()})
+        shape = len(tables), len(axis.index)
+        filled: dict[str, xr.Variable] = {}
+        for nth, site in enumerate(self.sites):
+            table = tables.pop(site)
+            places = axis.places(table.indexes["time"])
+            for name, values in table.data_vars.items():
+                if name not in filled:
+                    filled[str(name)] = xr.Variable(("site", "time"), np.full(shape, np.nan, np.float32), values.attrs)
+                filled[str(name)].values[nth, places] = values.values
+        there = [name for name in self.attributes.data_vars if variables is None or name in variables]
+        kept = {name: self.attributes[name].variable for name in there}
+        coords = {"site": ("site", np.array(list(self.sites), dtype=np.str_)), "time": axis.index}
+        return xr.Dataset({**filled, **kept}, coords).assign_attrs(self.about)
+
+    def axis(self, times: Mapping[str, pd.Index]) -> Axis:
+        """The time axis of all sites, given the dates of each; warns of dates that a site lacks inside its period."""
+        axis = Axis.over(times)
+        gaps = []
+        for site, time in times.items():
+            places = axis.places(time)
+            if absent := int(places[-1] - places[0]) + 1 - len(places):
+                gaps.append(f"{site} ({absent})")
+        if gaps:
+            warnings.warn(
+                f"{len(gaps)} of {len(times)} site(s) lack dates inside their period, whose values are missing then:"
+                f" {listed(gaps)}.",
+                MPTTWarning,
+                stacklevel=3,
+            )
+        return axis
+
+    def chosen(self, site: str, variables: Sequence[str] | None = None) -> xr.Dataset:
+        """One site's series, all or only these variables."""
+        table = self.read(site)
+        return table if variables is None else table[[name for name in variables if name in table.data_vars]]
+
+    def choose(self, sites: Sequence[str]) -> Source:
+        """The same data set with only these sites, in this order.
+
+        Raises:
+            MPTTError: one that is not there, or twice.
+        """
+        check_sites(sites)
+        if unknown := [site for site in sites if site not in set(self.sites)]:
+            raise MPTTError(f"{self.path} has no site {listed(unknown)}. There are {listed(self.sites)}.")
+        position = {site: nth for nth, site in enumerate(self.sites)}
+        kept = self.attributes.isel(site=[position[site] for site in sites])
+        return Source(self.kind, self.path, list(sites), self.read, kept, self.about, self.settings)
+
+
+def source_of(dataset: xr.Dataset, kind: str, path: Path, settings: Mapping[str, Any] | None = None) -> Source:
+    """The source of an opened data set with dimensions (site, time): series are read when they are asked for."""
+    sites = site_names(dataset)
+    series = dataset[[name for name, values in dataset.data_vars.items() if set(values.dims) == {"site", "time"}]]
+    fixed = dataset[[name for name, values in dataset.data_vars.items() if values.dims == ("site",)]].load()
+    position = {site: nth for nth, site in enumerate(sites)}
+    return Source(
+        kind,
+        path,
+        sites,
+        lambda site: series.isel(site=position[site]).drop_vars("site").load(),
+        fixed.assign_coords(site=sites),
+        {str(name): str(value) for name, value in dataset.attrs.items()},
+        settings or {},
+    )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which a data set lies on disk.
+
+    Attributes:
+        name: for the command line, such as "camels_us".
+        summary: a line that says what it is.
+        recognise: whether a path holds it; looks at names, not into series.
+        source: opens it, given the path and options of its own.
+    """
+
+    name: str
+    summary: str
+    recognise: Callable[[Path], bool]
+    source: Callable[..., Source]

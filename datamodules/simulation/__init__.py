@@ -1,0 +1,1 @@
+"""The simulated basin: weather and water balance."""

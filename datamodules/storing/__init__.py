@@ -1,0 +1,1 @@
+"""Data sets written to disk: conversion to the house store, downloads."""
