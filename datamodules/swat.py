@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from mptt.datamodules.preparing.checks import listed, site_names
+from mptt.datamodules.preparing.derived import bent_day_of_year
 from mptt.datamodules.reading.tables import TextTable, check_days, described, read_text
 from mptt.datamodules.series import SeriesDataModule
 from mptt.errors import MPTTError
@@ -169,20 +170,6 @@ def add_bent_day(dataset: xr.Dataset) -> xr.Dataset:
     """The data set with the variable DOYbent on (site, time)."""
     bent = bent_day_of_year(dataset["time"]).expand_dims(site=dataset["site"]).copy()
     return dataset.assign(DOYbent=bent.assign_attrs(_attributes("DOYbent")))
-
-
-def bent_day_of_year(time: xr.DataArray) -> xr.DataArray:
-    """Day of year bent at 183, so that the turn of the year is no jump: 183 - |day of year - 183|, float32.
-
-    Args:
-        time: dates, datetime64 or cftime.
-
-    Example:
-        >>> dates = np.array(["2001-01-01", "2001-07-02", "2001-12-31"], dtype="datetime64[s]")
-        >>> bent_day_of_year(xr.DataArray(dates, dims="time")).values
-        array([  1., 183.,   1.], dtype=float32)
-    """
-    return (183 - abs(time.dt.dayofyear - 183)).astype(np.float32)
 
 
 def years_after(date: np.datetime64, years: int) -> np.datetime64:

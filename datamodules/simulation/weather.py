@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mptt.datamodules.preparing.derived import extraterrestrial_radiation
 from mptt.errors import MPTTError
 
 FloatArray = npt.NDArray[np.float64]
@@ -128,7 +129,7 @@ def generate_weather(
         "PRECIPmm": precipitation,
         "TMP_MXdgC": mean + half_range,
         "TMP_MNdgC": mean - half_range,
-        "SOLARMJ/m2": np.clip(clearness, 0.1, 0.75) * _top_of_atmosphere(day, climate.latitude),
+        "SOLARMJ/m2": np.clip(clearness, 0.1, 0.75) * extraterrestrial_radiation(day, climate.latitude),
         "WINDM/s": climate.cycle(climate.wind, day) * np.exp(0.4 * gusts),
         "RHmd": _shift_odds(humidity, 0.5 * moisture),
     }
@@ -156,7 +157,7 @@ def reference_evapotranspiration(
     psychrometric = 0.665e-3 * 101.3 * ((293 - 0.0065 * climate.elevation) / 293) ** 5.26  # kPa/degC
 
     solar = weather["SOLARMJ/m2"]
-    clear_sky = (0.75 + 2e-5 * climate.elevation) * _top_of_atmosphere(day_of_year, climate.latitude)
+    clear_sky = (0.75 + 2e-5 * climate.elevation) * extraterrestrial_radiation(day_of_year, climate.latitude)
     black_body = 4.903e-9 * ((warmest + 273.16) ** 4 + (coldest + 273.16) ** 4) / 2
     cloud = 1.35 * np.minimum(solar / clear_sky, 1) - 0.35
     net_radiation = 0.77 * solar - black_body * (0.34 - 0.14 * np.sqrt(actual)) * cloud
@@ -209,17 +210,6 @@ def _shift_odds(probability: FloatArray, shift: FloatArray) -> FloatArray:
     """The probability after its log-odds moved by so much."""
     odds = probability / (1 - probability) * np.exp(shift)
     return odds / (1 + odds)
-
-
-def _top_of_atmosphere(day_of_year: npt.NDArray[np.int64], latitude: float) -> FloatArray:
-    """Solar radiation above the atmosphere, MJ/m2 a day: Allen et al. (1998), equations 21 to 25."""
-    angle = 2 * np.pi * day_of_year / 365
-    distance = 1 + 0.033 * np.cos(angle)
-    declination = 0.409 * np.sin(angle - 1.39)
-    phi = math.radians(latitude)
-    sunset = np.arccos(np.clip(-math.tan(phi) * np.tan(declination), -1, 1))
-    height = sunset * math.sin(phi) * np.sin(declination) + math.cos(phi) * np.cos(declination) * np.sin(sunset)
-    return 24 * 60 / np.pi * 0.0820 * distance * height
 
 
 def _vapour_pressure(temperature: FloatArray) -> FloatArray:

@@ -10,7 +10,6 @@ from mptt.datamodules.swat import (
     SWAT_COLUMNS,
     SWATDataModule,
     add_bent_day,
-    bent_day_of_year,
     read_swat_csv,
     write_swat_csv,
     years_after,
@@ -172,11 +171,6 @@ def test_table_of_two_sites_is_refused(tmp_path):
 
 
 # The calendar
-
-
-def test_bent_day_of_year_is_smooth_over_new_year():
-    days = np.array(["2000-01-01", "2000-07-01", "2000-07-02", "2000-12-31", "2901-12-31"], "datetime64[s]")
-    assert bent_day_of_year(xr.DataArray(days, dims="time")).values.tolist() == [1, 183, 182, 0, 1]
 
 
 def test_bent_day_stands_beside_the_columns_for_every_site():
