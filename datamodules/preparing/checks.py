@@ -6,15 +6,17 @@ import difflib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from mptt.datamodules.preparing.parts import Part
 from mptt.errors import MPTTError, MPTTWarning
+
+if TYPE_CHECKING:
+    from mptt.datamodules.preparing.parts import Part
 
 Values = Mapping[str, npt.NDArray[np.float32]]  # name of a variable: (site, time)
 Mask = npt.NDArray[np.bool_]

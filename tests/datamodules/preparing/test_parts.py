@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mptt import MPTTError, MPTTWarning
-from mptt.datamodules.preparing.parts import PARTS, split_parts
+from mptt.datamodules.preparing.parts import PARTS, read_site_dates, split_parts
 
 TIME = pd.DatetimeIndex(np.arange("2000-01-01", "2003-01-01", dtype="datetime64[D]").astype("datetime64[s]"))
 WHOLE = np.array([0]), np.array([len(TIME)])
@@ -45,7 +45,7 @@ def test_fractions_cut_each_record_without_gap_or_overlap(records, shares, rest)
 
 
 @pytest.mark.parametrize(
-    "split", [(0.5, 0.5), (0.5, 0.6, 0.1), (-0.1, 0.5, 0.5), (0.5, np.nan, 0.1), ("a", "b", "c"), "0.5", None, 3]
+    "split", [(0.5, 0.5), (0.5, 0.6, 0.1), (-0.1, 0.5, 0.5), (0.5, np.nan, 0.1), ("a", "b", "c"), 3, {0.5, 0.1}]
 )
 def test_fractions_that_are_none(split):
     with pytest.raises(MPTTError, match="three fractions, 0 or more, that sum to at most 1"):
@@ -140,3 +140,145 @@ def test_part_outside_the_data_or_turned_round(dates):
 def test_dates_that_are_none(change, message):
     with pytest.raises(MPTTError, match=message):
         split_parts(TIME, *WHOLE, YEARS | change, 0)
+
+
+# Dates by site, sites by part, steps between
+
+
+def by_site(**changes):
+    early = {"train": ("2000-01-01", "2000-01-10"), "validation": ("2000-02", "2000-02"), "test": ("2001", "2001")}
+    late = {"train": ("2002-01", "2002-12"), "test": ("2000-01-01", "2000-01-02")}
+    return {"a": early, "b": late} | changes
+
+
+def test_each_site_has_dates_of_its_own():
+    parts = split_parts(TIME, np.array([0, 1]), np.array([1096, 1096]), by_site(), 0, ["a", "b"])
+    assert {name: part.site.tolist() for name, part in parts.items()} == {
+        "train": [0, 1],
+        "validation": [0],
+        "test": [0, 1],
+    }
+    assert bounds(parts) == {"train": ([0, 731], [10, 365]), "validation": ([31], [29]), "test": ([366, 1], [365, 1])}
+
+
+def test_a_table_of_dates_is_the_same_as_a_mapping(tmp_path):
+    header = "gauge,test_start,test_end,site,train_start,train_end,validation_start,validation_end"
+    rows = ["-,2001,2001, a ,2000-01-01,2000-01-10,2000-02,2000-02", "-,2000-01-01,2000-01-02,b,2002-01,2002-12,,", ""]
+    (tmp_path / "dates.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join([header, *rows]).encode())
+    assert read_site_dates(tmp_path / "dates.csv") == by_site()
+    first, last = np.array([0, 0]), np.array([1096, 1096])
+    of_table = split_parts(TIME, first, last, str(tmp_path / "dates.csv"), 0, ["a", "b"])
+    assert bounds(of_table) == bounds(split_parts(TIME, first, last, by_site(), 0, ["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("site,train_start\na,2000", r"line 1: column\(s\) train_end, .* not there once; found site, train_start"),
+        ("{0}\na,2000,2000,,2000,,", "line 2: only one of the dates of validation, of site a"),
+        ("{0}\na,,,,,,\nb,,,,,,\na,,,,,,", "line 4: the site 'a', where a row for one more site is due"),
+        ("{0}\na,,,,,", "line 2: 6 fields of 7"),
+        ("", "is empty"),
+        ("\0\0", "is not a text file"),
+    ],
+)
+def test_tables_of_dates_that_are_none(tmp_path, text, message):
+    header = "site,train_start,train_end,validation_start,validation_end,test_start,test_end"
+    (tmp_path / "dates.csv").write_text(text.replace("{0}", header))
+    with pytest.raises(MPTTError, match=message):
+        read_site_dates(tmp_path / "dates.csv")
+    with pytest.raises(MPTTError, match="no table of dates at"):
+        read_site_dates(tmp_path / "other.csv")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"c": YEARS}, r"names 1 site\(s\) that the data set does not have: c. There are a, b"),
+        ({"b": {"training": ("2000", "2000")}}, "first and last date of train, validation, test; found .* for site b"),
+        ({"b": {"train": "2000"}}, "first and last date of train"),
+        ({"b": {"train": ("1990", "1991")}}, "train part of site b, 1990 to 1991, has no step"),
+        (
+            {"b": {"train": ("2000", "2001-01"), "test": ("2001", "2001")}},
+            "train and test parts of site b share the steps 2001-01-01.* to 2001-01-31",
+        ),
+    ],
+)
+def test_dates_by_site_that_cannot_be(changes, message):
+    with pytest.raises(MPTTError, match=message):
+        split_parts(TIME, np.array([0, 0]), np.array([1096, 1096]), by_site(**changes), 0, ["a", "b"])
+
+
+def test_sites_without_dates_are_named():
+    with pytest.raises(MPTTError, match=r"no dates for 1 site\(s\): c"):
+        split_parts(TIME, np.array([0] * 3), np.array([1096] * 3), by_site(), 0, ["a", "b", "c"])
+
+
+def test_sites_whose_dates_reach_beyond_the_data_are_warned_of_at_once():
+    split = {site: YEARS | {"train": ("1999", "2000")} for site in "abcde"}
+    with pytest.warns(MPTTWarning, match=r"train part of site a, 1999 to 2000, reaches .* So do 2 other") as caught:
+        split_parts(TIME, np.array([0] * 5), np.array([1096] * 5), split, 0, list("abcde"))
+    assert len(caught) == 1
+
+
+def test_members_of_a_part_are_its_only_sites():
+    members = {"train": ["c", "a"], "validation": ["b"], "test": ["d"]}
+    first, last = np.array([0, 0, 10, 5]), np.array([100, 100, 100, 50])
+    parts = split_parts(TIME, first, last, None, 0, list("abcd"), members)
+    assert {name: part.site.tolist() for name, part in parts.items()} == {
+        "train": [0, 2],
+        "validation": [1],
+        "test": [3],
+    }
+    assert bounds(parts)["train"] == ([0, 10], [100, 90])
+    same = dict.fromkeys(PARTS, ("2000-01", "2000-01"))
+    assert bounds(split_parts(TIME, first, last, same, 0, list("abcd"), members))["test"] == ([5], [26])
+
+
+def test_the_whole_record_is_no_part_where_sites_are_in_all():
+    with pytest.raises(MPTTError, match="there is no site_split: give fractions or dates, or a site_split"):
+        split_parts(TIME, *WHOLE, None, 0)
+    with pytest.raises(MPTTError, match="there is a gap of 3 steps: give fractions or dates, or no gap"):
+        split_parts(TIME, *WHOLE, None, 0, ["a"], {name: ["a"] for name in PARTS}, gap=3)
+
+
+def test_a_gap_shortens_the_earlier_named_part_and_never_the_test():
+    parts = bounds(split_parts(TIME, np.array([0]), np.array([100]), (0.5, 0.2, 0.3), 0, gap=4))
+    assert parts == {"train": ([0], [46]), "validation": ([50], [16]), "test": ([70], [30])}
+    turned = {"test": ("2000", "2000"), "validation": ("2001", "2001"), "train": ("2002", "2002")}
+    parts = bounds(split_parts(TIME, *WHOLE, turned, 0, gap=4))
+    assert parts == {"train": ([735], [361]), "validation": ([370], [361]), "test": ([0], [366])}
+
+
+def test_parts_that_lie_apart_already_keep_their_steps():
+    apart = YEARS | {"train": ("2000-01-01", "2000-12-27")}
+    assert bounds(split_parts(TIME, *WHOLE, apart, 0, gap=4))["train"] == ([0], [362])
+    assert bounds(split_parts(TIME, *WHOLE, apart, 0, gap=5))["train"] == ([0], [361])
+
+
+def test_a_gap_ends_at_the_first_scored_step_where_the_warm_up_overlaps():
+    split = YEARS | {"validation": ("2000-12-02", "2001-12-31")}  # 30 days of warm-up in the training part
+    parts = bounds(split_parts(TIME, *WHOLE, split, 30, gap=4))
+    assert parts == {"train": ([0], [362]), "validation": ([336], [391]), "test": ([731], [365])}
+    turned = {"test": ("2000", "2000"), "train": ("2002", "2002"), "validation": ("2000-12-02", "2001-12-31")}
+    parts = bounds(split_parts(TIME, *WHOLE, turned, 30, gap=4))
+    assert parts["validation"] == ([340], [391])
+
+
+@given(st.integers(10, 60), st.tuples(*[st.integers(1, 10)] * 3), st.integers(0, 9))
+def test_no_step_within_the_gap_of_a_part_is_in_another(length, shares, gap):
+    split = [share / sum(shares) for share in shares]
+    edges = np.floor(length * np.array([0, *np.cumsum(split)]) + 1e-9)
+    if (edges[3] == edges[2]) or (np.diff(edges)[:2] <= gap).any():
+        with pytest.raises(MPTTError, match="part is empty"):
+            split_parts(TIME, np.array([3]), np.array([3 + length]), split, 0, gap=gap)
+        return
+    parts = split_parts(TIME, np.array([3]), np.array([3 + length]), split, 0, gap=gap)
+    steps = {name: np.arange(part.begin[0], part.begin[0] + part.length[0]) for name, part in parts.items()}
+    for one in PARTS:
+        for other in PARTS:
+            assert (
+                one == other
+                or np.abs(steps[one][:, None] - steps[other]).min() == gap + 1
+                or {one, other} == {"train", "test"}
+            )
