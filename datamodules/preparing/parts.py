@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
@@ -38,6 +39,10 @@ class Part:
         """The last so many steps of each stretch; all of a shorter one."""
         length = np.minimum(self.length, steps)
         return Part(self.site, self.begin + self.length - length, length)
+
+    def choose(self, entries: npt.NDArray[np.bool_]) -> Part:
+        """Some of the stretches, those that are True."""
+        return Part(self.site[entries], self.begin[entries], self.length[entries])
 
 
 def split_parts(time: pd.Index, first: Int64Array, last: Int64Array, split: Split, warmup: int) -> dict[str, Part]:
