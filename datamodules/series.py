@@ -20,10 +20,11 @@ from mptt.datamodules.batching.batches import (
     TrainingWindows,
     check_last_steps,
     cut_windows,
+    observed_at_ends,
     warn_of_empty_lanes,
 )
-from mptt.datamodules.batching.flat import Batch, FlatSeries, find_records, lay_out
-from mptt.datamodules.batching.lagged import lag_targets, last_observations, warn_of_filled
+from mptt.datamodules.batching.flat import Batch, FlatSeries, FlatTables
+from mptt.datamodules.batching.lagged import FilledLags, lag_targets, last_observations, warn_of_filled
 from mptt.datamodules.batching.predictions import place_observations, place_predictions
 from mptt.datamodules.batching.stretches import (
     Stretches,
@@ -33,7 +34,6 @@ from mptt.datamodules.batching.stretches import (
 )
 from mptt.datamodules.namespaces import LightningDataModule
 from mptt.datamodules.preparing.checks import (
-    as_float32,
     check_choice,
     check_complete,
     check_dataset,
@@ -43,8 +43,10 @@ from mptt.datamodules.preparing.checks import (
     site_names,
 )
 from mptt.datamodules.preparing.parts import PARTS, Part, Split, split_parts
+from mptt.datamodules.preparing.preparation import Preparation
 from mptt.datamodules.preparing.scaling import Scaler
 from mptt.datamodules.preparing.standardised import Scalers
+from mptt.datamodules.preparing.survey import PartSurvey, RecordSurvey
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.errors import MPTTError
 from mptt.windows import WindowIndex
@@ -211,25 +213,32 @@ class SeriesDataModule(LightningDataModule):
         self.time = dataset.indexes["time"]
         self.units = {name: str(dataset[name].attrs.get("units", "")) for name in self.targets}
         self.long_names = {name: str(dataset[name].attrs.get("long_name", name)) for name in self.targets}
-        inputs, attributes, targets = (
-            {name: as_float32(dataset[name].transpose("site", ...).values) for name in names}
-            for names in (self.inputs, self.attributes, self.targets)
-        )
-        first, last, recorded = find_records(inputs)
-        check_complete(inputs, recorded, self.sites, self.time)
-        self.parts = split_parts(self.time, first, last, self.split, self.warmup)
+        preparation = Preparation(dataset, self.inputs, self.attributes, self.targets)
+        static = preparation.static()
+        records = RecordSurvey(len(self.sites), self.inputs, self.targets)
+        tables = FlatTables(len(self.sites) * len(self.time), len(self.inputs), len(self.targets), len(self.sites))
+        for sites in preparation.blocks():
+            inputs, targets = preparation.read(sites)
+            tables.append(sites, inputs, targets, records.look(sites, inputs, targets))
+        check_complete(records, self.sites, self.time)
+        self.parts = split_parts(self.time, records.first, records.last, self.split, self.warmup)
         if self.train_steps is not None:
             self.parts["train"] = self.parts["train"].latest(self.train_steps)
-        check_targets(targets, self.parts, self.warmup, self.sites)
         self.windows = cut_windows(self.parts["train"], self.order, self.window, self.stride, self.sites)
-        series = lay_out(inputs, attributes, targets, first, last, recorded)
+        series = tables.series(static, records.first)
+        survey = PartSurvey(self.parts, len(self.inputs), len(self.targets), self.warmup)
+        survey.look(series)
+        check_targets(records, survey.known, self.parts, self.warmup, self.targets, self.sites)
         if self.predict_last_n is not None:
-            check_last_steps(series, self.parts["train"], self.windows, self.predict_last_n, self.targets)
+            known = observed_at_ends(series, self.parts["train"], self.windows, self.predict_last_n)
+            check_last_steps(known, self.predict_last_n, self.targets)
         if self.order == "lanes":
             warn_of_empty_lanes(self.windows, self.batch_size)
         if self.lagged_target != "none":
-            warn_of_filled(series, last_observations(series), self.parts.values(), self.sites, self.time)
-        scalers = Scalers.fit(series, self.parts["train"], self.inputs, self.attributes, self.targets)
+            lags = FilledLags()
+            lags.look(series, self.parts.values())
+            warn_of_filled(lags, self.sites, self.time)
+        scalers = Scalers.of_survey(survey, static, self.inputs, self.attributes, self.targets)
         scalers.standardise_(series)
         self._take(scalers, series)
         self._series = series

@@ -35,7 +35,7 @@ class TrainingWindows(Dataset[Batch]):
 
     def __init__(self, series: FlatSeries, part: Part, windows: WindowIndex, last: int | None = None) -> None:
         self.series = series
-        self.row = torch.from_numpy(_first_rows(series, part, windows))
+        self.row = torch.from_numpy(first_rows(series, part, windows))
         self.site = torch.from_numpy(windows.site)
         self.steps = int(windows.length[0])
         self.last = self.steps if last is None else last
@@ -72,7 +72,7 @@ class TrainingSeries(Dataset[Batch]):
 
     def __init__(self, series: FlatSeries, part: Part, windows: WindowIndex) -> None:
         self.series = series
-        self.row = torch.from_numpy(_first_rows(series, part, windows))
+        self.row = torch.from_numpy(first_rows(series, part, windows))
         self.site, self.length = torch.from_numpy(windows.site), torch.from_numpy(windows.length)
 
     def __len__(self) -> int:
@@ -182,23 +182,29 @@ def warn_of_empty_lanes(windows: WindowIndex, batch_size: int) -> None:
         )
 
 
-def check_last_steps(series: FlatSeries, part: Part, windows: WindowIndex, last: int, names: Sequence[str]) -> None:
+def observed_at_ends(series: FlatSeries, part: Part, windows: WindowIndex, last: int) -> Tensor:
+    """(K,) whether each target has a value in the last steps of any window of the sites that are held."""
+    held = series.offset[windows.site] >= 0
+    begin = (first_rows(series, part, windows) + windows.length - last)[held]
+    counted = series.covered(begin, np.full(len(begin), last))
+    return (series.observed & counted.unsqueeze(1)).any(0)
+
+
+def check_last_steps(known: Tensor, last: int, names: Sequence[str]) -> None:
     """Check that every target has a value in the last steps of some window.
 
     Raises:
         MPTTError: which has none.
     """
-    begin = _first_rows(series, part, windows) + windows.length - last
-    counted = series.covered(begin, np.full(len(windows), last))
-    for name, observed in zip(names, series.observed.unbind(1), strict=True):
-        if not (observed & counted).any():
+    for name, there in zip(names, known.tolist(), strict=True):
+        if not there:
             raise MPTTError(
                 f"The target {name} has no value in the last {last} step(s) of any training window; raise"
                 f" predict_last_n={last}, or change window or stride."
             )
 
 
-def _first_rows(series: FlatSeries, part: Part, windows: WindowIndex) -> Int64Array:
+def first_rows(series: FlatSeries, part: Part, windows: WindowIndex) -> Int64Array:
     """(N,) the row of each window's first step."""
     row = np.full(int(part.site.max()) + 1, -1)
     row[part.site] = series.rows(part)

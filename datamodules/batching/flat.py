@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,7 +24,7 @@ class FlatSeries:
         static: (sites, A) standardised attributes, inputs that do not change.
         targets: (T, K) standardised, 0 where missing.
         observed: (T, K) whether the target is there.
-        offset: (sites,) row of the first step of each site's record.
+        offset: (sites,) row of the first step of each site's record; -1 of a site that is not held.
         first: (sites,) that step on the common time axis.
         lagged: (T, K) standardised target of the step before, complete; None: it is no input.
         held: whether the lagged target of a stretch's first step stands at all its steps.
@@ -46,8 +44,9 @@ class FlatSeries:
         return self.offset[part.site] + part.begin - self.first[part.site]
 
     def inside(self, part: Part) -> Tensor:
-        """(T,) whether each row is in a part."""
-        return self.covered(self.rows(part), part.length)
+        """(T,) whether each row is in a part, of the sites that are held."""
+        held = self.offset[part.site] >= 0
+        return self.covered(self.rows(part)[held], part.length[held])
 
     def covered(self, begin: Int64Array, length: Int64Array) -> Tensor:
         """(T,) whether each row is in one of the stretches, which may overlap, of these first rows and lengths."""
@@ -74,38 +73,40 @@ class FlatSeries:
         return torch.cat([column.expand(-1, inputs.shape[1], -1) for column in columns], dim=2)
 
 
-def find_records(inputs: Values) -> tuple[Int64Array, Int64Array, Mask]:
-    """Each site's record, the stretch in which it has inputs.
+class FlatTables:
+    """Room for records, to be written one after another.
 
-    Returns:
-        The first steps (sites,), the steps after the last (sites,), and whether each step is in it (site, time).
+    Args:
+        rows: steps of all records, or more: room that is not used costs no memory.
+        inputs: variables.
+        targets: variables.
+        sites: of the whole data set.
     """
+
+    def __init__(self, rows: int, inputs: int, targets: int, sites: int) -> None:
+        self._inputs, self._targets = np.empty((rows, inputs), np.float32), np.empty((rows, targets), np.float32)
+        self._offset = np.full(sites, -1)
+        self._rows = 0
+
+    def append(self, sites: slice | Int64Array, inputs: Values, targets: Values, recorded: Mask) -> None:
+        """Write the records of these sites, in the order given: values and whether they are recorded (site, time)."""
+        length = recorded.sum(axis=1)
+        self._offset[sites] = self._rows + length.cumsum() - length
+        here = slice(self._rows, self._rows + int(length.sum()))
+        for table, variables in ((self._inputs, inputs), (self._targets, targets)):
+            for nth, values in enumerate(variables.values()):
+                table[here, nth] = values[recorded]
+        self._rows = here.stop
+
+    def series(self, static: Tensor, first: Int64Array) -> FlatSeries:
+        """What was written, in physical units, with attributes (sites, A) and first steps (sites,)."""
+        inputs, targets = (torch.from_numpy(table[: self._rows]) for table in (self._inputs, self._targets))
+        return FlatSeries(inputs, static, targets, targets.isfinite(), self._offset, first)
+
+
+def find_records(inputs: Values) -> Mask:
+    """Whether each step is in its site's record (site, time): the stretch in which the site has inputs."""
     present = np.logical_or.reduce([np.isfinite(values) for values in inputs.values()])
     first, last = present.argmax(axis=1), present.shape[1] - present[:, ::-1].argmax(axis=1)
     step = np.arange(present.shape[1])
-    recorded = (step >= first[:, None]) & (step < last[:, None]) & present.any(axis=1, keepdims=True)
-    return first, last, recorded
-
-
-def lay_out(
-    inputs: Values, attributes: Values, targets: Values, first: Int64Array, last: Int64Array, recorded: Mask
-) -> FlatSeries:
-    """The records of inputs and targets (site, time), attributes (site,), all in physical units, missing NaN."""
-    y = lay_end_to_end(targets.values(), recorded)
-    return FlatSeries(
-        lay_end_to_end(inputs.values(), recorded),
-        lay_end_to_end(attributes.values(), np.ones(len(first), dtype=bool)),
-        y,
-        y.isfinite(),
-        (last - first).cumsum() - (last - first),
-        first,
-    )
-
-
-def lay_end_to_end(columns: Iterable[npt.NDArray[np.float32]], recorded: Mask) -> Tensor:
-    """The recorded values of variables, all of one shape, as rows of a table (T, V), site by site."""
-    columns = list(columns)
-    table = np.empty((int(recorded.sum()), len(columns)), np.float32)
-    for nth, values in enumerate(columns):
-        table[:, nth] = values[recorded]
-    return torch.from_numpy(table)
+    return (step >= first[:, None]) & (step < last[:, None]) & present.any(axis=1, keepdims=True)

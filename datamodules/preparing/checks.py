@@ -17,6 +17,7 @@ from mptt.errors import MPTTError, MPTTWarning
 
 if TYPE_CHECKING:
     from mptt.datamodules.preparing.parts import Part
+    from mptt.datamodules.preparing.survey import RecordSurvey
 
 Values = Mapping[str, npt.NDArray[np.float32]]  # name of a variable: (site, time)
 Mask = npt.NDArray[np.bool_]
@@ -136,25 +137,24 @@ def check_time(time: pd.Index) -> None:
             )
 
 
-def check_complete(inputs: Values, recorded: Mask, sites: Sequence[str], time: pd.Index) -> None:
+def check_complete(records: RecordSurvey, sites: Sequence[str], time: pd.Index) -> None:
     """Check that the inputs have no gap inside the sites' records.
 
     Raises:
         MPTTError: which, where, how many.
     """
-    if absent := [sites[site] for site in np.flatnonzero(~recorded.any(axis=1)).tolist()]:
+    if absent := [sites[site] for site in np.flatnonzero(records.length == 0).tolist()]:
         raise MPTTError(
             f"{len(absent)} of {len(sites)} site(s) without any input: {listed(absent)}. Leave them out, with"
             " dataset.sel(site=[...])."
         )
     found = []
-    for name, values in inputs.items():
-        gap = recorded & ~np.isfinite(values)
-        if count := int(gap.sum()):
-            site = int(gap.any(axis=1).argmax())
+    for name, gaps in records.gaps.items():
+        if count := int(gaps.count.sum()):
+            site = int((gaps.count > 0).argmax())
             found.append(
-                f"{name}: {count} of {int(recorded.sum())} values, at {int(gap.any(axis=1).sum())} site(s), first at"
-                f" site {sites[site]}, {time[int(gap[site].argmax())]}"
+                f"{name}: {count} of {int(records.length.sum())} values, at {int((gaps.count > 0).sum())} site(s),"
+                f" first at site {sites[site]}, {time[int(gaps.first[site])]}"
             )
     if found:
         raise MPTTError(
@@ -163,31 +163,46 @@ def check_complete(inputs: Values, recorded: Mask, sites: Sequence[str], time: p
         )
 
 
-def check_targets(targets: Values, parts: Mapping[str, Part], warmup: int, sites: Sequence[str]) -> None:
+def check_targets(
+    records: RecordSurvey,
+    known: Mapping[str, Mask],
+    parts: Mapping[str, Part],
+    warmup: int,
+    targets: Sequence[str],
+    sites: Sequence[str],
+) -> None:
     """Check that every target has values to learn from and to be scored on; warn of sites without.
+
+    Args:
+        records: has counted the infinite values.
+        known: of each part, (n, K) whether each of its stretches has a value of each target after the warm-up.
+        parts: the stretches.
+        warmup: steps at the start of validation and test that are not scored.
+        targets: their names.
+        sites: their names, by number.
 
     Raises:
         MPTTError: a target without value in a part, or infinite.
     """
-    for name, values in targets.items():
-        if (infinite := np.isinf(values)).any():
-            site = int(infinite.any(axis=1).argmax())
+    for nth, name in enumerate(targets):
+        infinite = records.infinite[name]
+        if count := int(infinite.count.sum()):
+            site = int((infinite.count > 0).argmax())
             raise MPTTError(
-                f"The target {name} has {int(infinite.sum())} infinite value(s), first at site {sites[site]}, entry"
-                f" {int(infinite[site].argmax())} of time. Missing is NaN: dataset.where(abs(dataset) < inf)."
+                f"The target {name} has {count} infinite value(s), first at site {sites[site]}, entry"
+                f" {int(infinite.first[site])} of time. Missing is NaN: dataset.where(abs(dataset) < inf)."
             )
         for label, part in parts.items():
             skipped = 0 if label == "train" else warmup
-            stretches = zip(part.site, part.begin + skipped, part.begin + part.length, strict=True)
-            known = np.array([np.isfinite(values[site, begin:end]).any() for site, begin, end in stretches])
-            if not known.any():
+            there = known[label][:, nth]
+            if not there.any():
                 raise MPTTError(
                     f"The target {name} has no value in the {label} part"
                     f"{f' after its warm-up of {skipped} steps' if skipped else ''}, at any site; change the split"
                     f"{' or the warm-up' if skipped else ''}."
                 )
-            if label == "train" and not known.all():
-                lacking = [sites[site] for site in part.site[~known]]
+            if label == "train" and not there.all():
+                lacking = [sites[site] for site in part.site[~there]]
                 warnings.warn(
                     f"No value of {name} in the training part of {len(lacking)} site(s), so nothing is learned"
                     f" from them: {listed(lacking)}.",

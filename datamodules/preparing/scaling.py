@@ -4,13 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
 from torch import Tensor
 
 from mptt.errors import MPTTError
+
+
+class Moments(NamedTuple):
+    """Number, mean and standard deviation of the known values of variables: (V,) each, in double."""
+
+    size: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def nothing(cls, variables: int) -> Moments:
+        """Of no value."""
+        return cls(*torch.zeros(3, variables, dtype=torch.float64))
+
+    @classmethod
+    def of(cls, values: Tensor, chosen: Tensor | None = None) -> Moments:
+        """Of each column of values (T, V), or of its chosen rows (T,), NaN left out; all 0 where there is none."""
+        found = torch.zeros(3, values.shape[1], dtype=torch.float64)
+        for nth, column in enumerate(values.unbind(1)):
+            column = column if chosen is None else column[chosen]
+            known = column[column.isfinite()].double()
+            if len(known):
+                deviation, mean = torch.std_mean(known, correction=0)
+                found[:, nth] = torch.stack([torch.tensor(len(known), dtype=torch.float64), mean, deviation])
+        return cls(*found)
+
+    def merge(self, other: Moments) -> Moments:
+        """Those of both sets of values together."""
+        size = self.size + other.size
+        share = other.size / size.clamp(min=1)
+        apart = other.mean - self.mean
+        squared = (1 - share) * self.deviation.square() + share * other.deviation.square()
+        merged = self.mean + share * apart, (squared + share * (1 - share) * apart.square()).sqrt()
+        # The one that has no values leaves the other as it is, to the last bit.
+        mean, deviation = (
+            torch.where(other.size == 0, mine, torch.where(self.size == 0, theirs, both))
+            for mine, theirs, both in zip(self[1:], other[1:], merged, strict=True)
+        )
+        return Moments(size, mean, deviation)
 
 
 class Scaler:
@@ -47,15 +86,15 @@ class Scaler:
     @classmethod
     def fit(cls, names: Sequence[str], values: Tensor) -> Scaler:
         """Mean and standard deviation of each column of values (T, V), NaN left out; a constant column gets scale 1."""
-        mean, scale = torch.zeros(len(names)), torch.ones(len(names))
-        for nth, column in enumerate(values.unbind(1)):
-            known = column[column.isfinite()].double()
-            if len(known):
-                deviation, average = torch.std_mean(known, correction=0)
-                mean[nth] = average
-                # float32 does not tell a smaller spread from rounding.
-                scale[nth] = deviation if deviation > 1e-7 * average.abs() + 1e-30 else 1.0
-        return cls(names, mean, scale)
+        return cls.of_moments(names, Moments.of(values))
+
+    @classmethod
+    def of_moments(cls, names: Sequence[str], moments: Moments) -> Scaler:
+        """The same from the moments of the values."""
+        _, mean, deviation = moments
+        # float32 does not tell a smaller spread from rounding.
+        spread = deviation > 1e-7 * mean.abs() + 1e-30
+        return cls(names, mean.float(), torch.where(spread, deviation, 1.0).float())
 
     def transform(self, values: Tensor) -> Tensor:
         """Physical values (..., V) to standardised ones."""

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from mptt.datamodules.batching.flat import FlatSeries
-from mptt.datamodules.preparing.parts import Part
 from mptt.datamodules.preparing.scaling import Scaler
+from mptt.datamodules.preparing.survey import PartSurvey
 
 
 class Scalers(NamedTuple):
@@ -20,20 +21,20 @@ class Scalers(NamedTuple):
     targets: Scaler
 
     @classmethod
-    def fit(
+    def of_survey(
         cls,
-        series: FlatSeries,
-        part: Part,
+        survey: PartSurvey,
+        static: Tensor,
         inputs: Sequence[str],
         attributes: Sequence[str],
         targets: Sequence[str],
     ) -> Scalers:
-        """Those of the training part, from physical values."""
-        training = series.inside(part)
+        """Those of the training part, given the attributes (sites, A) of all sites; physical values."""
+        trained = torch.from_numpy(survey.parts["train"].site)
         return cls(
-            Scaler.fit(inputs, series.inputs[training]),
-            Scaler.fit(attributes, series.static[torch.from_numpy(part.site)]),
-            Scaler.fit(targets, series.targets[training]),
+            Scaler.of_moments(inputs, survey.inputs),
+            Scaler.fit(attributes, static[trained]),
+            Scaler.of_moments(targets, survey.targets),
         )
 
     @classmethod

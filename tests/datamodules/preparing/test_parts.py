@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mptt import MPTTError, MPTTWarning
-from mptt.datamodules.preparing.parts import PARTS, read_site_dates, split_parts
+from mptt.datamodules.preparing.dates import read_site_dates
+from mptt.datamodules.preparing.parts import PARTS, TimeSplit, split_parts
 
 TIME = pd.DatetimeIndex(np.arange("2000-01-01", "2003-01-01", dtype="datetime64[D]").astype("datetime64[s]"))
 WHOLE = np.array([0]), np.array([len(TIME)])
@@ -282,3 +283,30 @@ def test_no_step_within_the_gap_of_a_part_is_in_another(length, shares, gap):
                 or np.abs(steps[one][:, None] - steps[other]).min() == gap + 1
                 or {one, other} == {"train", "test"}
             )
+
+
+def test_training_dates_are_known_a_site_at_a_time():
+    """Whatever block a site is read in, and whether it trains or not."""
+    recorded = np.zeros((4, 100), dtype=bool)
+    for site, (begin, end) in enumerate([(0, 100), (20, 80), (50, 60), (0, 0)]):
+        recorded[site, begin:end] = True
+    time = TIME[:100]
+    whole = {"a": (0, 50), "b": (20, 50), "c": (50, 55), "d": (0, 0)}
+    for split, expected in (((0.5, 0.2, 0.3), whole), (YEARS | {"train": ("2000-01-03", "2000-01-30")}, None)):
+        if expected is None:
+            split = {"train": split["train"], "validation": ("2000-02", "2000-02"), "test": ("2000-03", "2000-03")}
+            expected = {"a": (2, 30), "b": (20, 30), "c": (0, 0), "d": (0, 0)}
+        cuts = TimeSplit(time, split, list(expected), members={"train": ["a"], "validation": ["b"], "test": ["c"]})
+        for numbers in (slice(0, 4), slice(1, 3), np.array([3, 1]), np.array([2])):
+            found = cuts.training(numbers, recorded[numbers])
+            for row, site in zip(found, np.array(list(expected))[numbers], strict=True):
+                begin, end = expected[site]
+                assert np.flatnonzero(row).tolist() == list(range(begin, end)), site
+        last_two = cuts.training(slice(0, 2), recorded[:2], latest=2)
+        ends = [expected[site][1] for site in "ab"]
+        assert [np.flatnonzero(row).tolist() for row in last_two] == [[end - 2, end - 1] for end in ends]
+
+
+def test_whole_records_train_only_at_the_sites_that_train():
+    cuts = TimeSplit(TIME[:5], None, ["a", "b"], members={"train": ["b"], "validation": ["a"], "test": ["a"]})
+    assert cuts.training(slice(None), np.ones((2, 5), bool)).tolist() == [[False] * 5, [True] * 5]

@@ -5,9 +5,9 @@ from mptt import MPTTError
 from mptt.datamodules.simulation.weather import (
     Climate,
     _anomaly,
-    _top_of_atmosphere,
     _wet_days,
     day_of_year,
+    extraterrestrial_radiation,
     generate_weather,
     reference_evapotranspiration,
 )
@@ -81,7 +81,7 @@ def test_reference_evapotranspiration_of_the_worked_example():
 
 def test_radiation_above_the_atmosphere_of_the_worked_example():
     """Allen et al. (1998), example 8: 20 degrees south, 3 September."""
-    assert _top_of_atmosphere(np.array([246]), -20.0)[0] == pytest.approx(32.2, abs=0.1)
+    assert extraterrestrial_radiation(np.array([246]), -20.0)[0] == pytest.approx(32.2, abs=0.1)
 
 
 def test_day_of_year_knows_leap_years():
