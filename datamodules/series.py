@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -42,9 +44,20 @@ from mptt.datamodules.preparing.checks import (
     check_within,
     site_names,
 )
-from mptt.datamodules.preparing.parts import PARTS, Part, Split, split_parts
+from mptt.datamodules.preparing.derived import Derive, check_derive, derived_sources, to_compute
+from mptt.datamodules.preparing.encoding import (
+    AttributesMissing,
+    AttributesText,
+    Encoded,
+    complete_sites,
+    encode_attributes,
+)
+from mptt.datamodules.preparing.filling import as_fills, filled_lines, mask_name, masked_inputs
+from mptt.datamodules.preparing.parts import PARTS, Part, Split, TimeSplit
 from mptt.datamodules.preparing.preparation import Preparation
 from mptt.datamodules.preparing.scaling import Scaler
+from mptt.datamodules.preparing.site_scaling import SiteScaler
+from mptt.datamodules.preparing.site_split import SiteSplit, choose_sites, split_sites
 from mptt.datamodules.preparing.standardised import Scalers
 from mptt.datamodules.preparing.survey import PartSurvey, RecordSurvey
 from mptt.datamodules.reading.opening import open_dataset
@@ -53,6 +66,7 @@ from mptt.windows import WindowIndex
 
 Evaluation = Literal["sequential", "independent", "conditional"]
 LaggedTarget = Literal["none", "step", "window"]
+TargetScaling = Literal["global", "site"]
 HOST = ("window", "site", "start", "length")
 
 
@@ -60,13 +74,14 @@ class SeriesDataModule(LightningDataModule):
     """Windows of many series for training, the whole series in order for evaluation.
 
     A site's record is the stretch in which it has inputs; sites may have different ones. Inputs must be complete in it,
-    missing targets are masked. Inputs, attributes and targets are standardised over the training part.
+    or `fill` says how gaps are filled; missing targets are masked. Inputs, attributes and targets are standardised over
+    the training part; masks of filled values and columns of categories stay 0 or 1.
 
     A training batch is a dict with `x` (B, L, F), `y` (B, L, K), `mask` (B, L, K; where y is observed and counts) and
     `window` (B,), the ids that the memory needs. An evaluation batch has, in place of `window`, `site`, `start` and
     `length` (B,; the site's number, the first step, counted in the part, and the number of steps) and `keep` (B, L;
-    steps that are new and inside the part); its mask leaves out the warm-up. Columns of `x` are the inputs, the
-    attributes, and the lagged targets, if any: `x[..., -K:]`, in evaluation too the true ones.
+    steps that are new and inside the part); its mask leaves out the warm-up. Columns of `x` are `input_names`,
+    `attribute_names`, and the lagged targets, if any: `x[..., -K:]`, in evaluation too the true ones.
 
     The target of the step before is that of the record's step before, in whatever part that is. Where it is missing,
     the last observation before it in the site's record stands in; where there is none, the training mean, which is 0.
@@ -75,15 +90,29 @@ class SeriesDataModule(LightningDataModule):
 
     Args:
         dataset: dimensions (site, time), or the path of a Zarr store or NetCDF file with such.
-        inputs: variables (site, time).
+        inputs: variables (site, time); also doy_bent, doy_sin, doy_cos and pet_oudin, computed where there is none.
         targets: variables (site, time).
         attributes: variables (site,), repeated along time as further inputs.
+        attributes_missing: what becomes of missing ones: "error"; "drop_site", "drop_attribute": left out; "mean",
+            "median": that of the training sites.
+        attributes_text: of those that are text: "error"; "onehot": a column for each category of the training sites;
+            "drop": left out.
+        fill: ways to fill gaps of inputs, one after another, each a `Fill` or a mapping like {method: interpolate,
+            limit: 5}; by default gaps are refused.
+        derive: what pet_oudin is computed from, {pet_oudin: {temperature: NAME or [LOWEST, HIGHEST], latitude: NAME}};
+            by default variables of known names.
         lagged_target: targets as further inputs: "step": at each step those of the step before (teacher forcing);
             "window": those of the step before a window's first, or an evaluation stretch's, at all its steps.
-        split: three fractions of each site's record, or the first and last date of each of train, validation, test.
+        split: three fractions of each site's record; or the first and last date of each of train, validation, test;
+            or such dates by site, or the path of a table of them; None: the whole record, with a `site_split`.
+        site_split: sites of each part, by ids, files of ids, fractions or folds, as of `split_sites`; by default every
+            site is in every part.
+        gap: steps left out between the parts of a site; train gives way to validation, both to test.
         train_steps: use only the last so many steps of each site's training part; a site with less keeps all.
         window: steps in a training window.
         stride: steps from one window's start to the next.
+        target_scaling: "global": targets are standardised over all sites; "site": each site by itself, so that all
+            weigh alike in the loss.
         predict_last_n: only so many steps at the end of each training window count; all by default.
         warmup: steps at the start of validation and test that are fed but not scored.
         batch_size: windows in a training batch, or series.
@@ -100,8 +129,10 @@ class SeriesDataModule(LightningDataModule):
 
     Attributes:
         windows: from `setup` on, as all of these; the WindowIndex of the training part, its starts counted in the part.
-        sites: names of the sites.
+        sites: names of the sites that are in use.
         time: the common time axis.
+        filled: a table of the gaps of inputs: site, variable, values filled by each method and in all, longest gap.
+        notes: what was done to the data, a line each; also logged.
         units, long_names: of each target.
         parts: "train", "validation" and "test", each the stretches of the sites.
         input_scaler, attribute_scaler, target_scaler: fitted to the training part, or those of a checkpoint.
@@ -126,7 +157,9 @@ class SeriesDataModule(LightningDataModule):
     windows: WindowIndex
     input_scaler: Scaler
     attribute_scaler: Scaler
-    target_scaler: Scaler
+    target_scaler: Scaler | SiteScaler
+    filled: pd.DataFrame
+    notes: list[str]
 
     def __init__(
         self,
@@ -135,11 +168,18 @@ class SeriesDataModule(LightningDataModule):
         inputs: Sequence[str],
         targets: Sequence[str],
         attributes: Sequence[str] = (),
+        attributes_missing: AttributesMissing = "error",
+        attributes_text: AttributesText = "error",
+        fill: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        derive: Derive | None = None,
         lagged_target: LaggedTarget = "none",
         split: Split = (0.5, 0.1, 0.4),
+        site_split: SiteSplit | None = None,
+        gap: int = 0,
         train_steps: int | None = None,
         window: int = 366,
         stride: int = 183,
+        target_scaling: TargetScaling = "global",
         predict_last_n: int | None = None,
         warmup: int = 0,
         batch_size: int = 64,
@@ -156,20 +196,27 @@ class SeriesDataModule(LightningDataModule):
             if isinstance(names, str):
                 raise MPTTError(f"{name} is a list of names; for one variable, [{names!r}].")
         check_whole(1, window=window, stride=stride, batch_size=batch_size, chunk=chunk, sites_at_once=sites_at_once)
-        check_whole(0, warmup=warmup, num_workers=num_workers)
+        check_whole(0, warmup=warmup, num_workers=num_workers, gap=gap)
         if train_steps is not None:
             check_whole(1, train_steps=train_steps)
         check_within(window, predict_last_n=predict_last_n, evaluation_stride=evaluation_stride)
         check_choice("order", order, get_args(Order))
         check_choice("evaluation", evaluation, get_args(Evaluation))
         check_choice("lagged_target", lagged_target, get_args(LaggedTarget))
+        check_choice("target_scaling", target_scaling, get_args(TargetScaling))
+        check_choice("attributes_missing", attributes_missing, get_args(AttributesMissing))
+        check_choice("attributes_text", attributes_text, get_args(AttributesText))
+        check_derive(derive or {}, inputs)
         if order == "series" and predict_last_n is not None:
             raise MPTTError(
                 f'order="series" trains on whole series, and predict_last_n={predict_last_n} counts steps of windows;'
                 " leave out one of them."
             )
         self.inputs, self.targets, self.attributes = list(inputs), list(targets), list(attributes)
+        self.attributes_missing, self.attributes_text = attributes_missing, attributes_text
+        self.fills, self.derive = as_fills(fill, self.inputs), dict(derive or {})
         self.lagged_target, self.split, self.train_steps, self.warmup = lagged_target, split, train_steps, warmup
+        self.site_split, self.gap, self.target_scaling = site_split, gap, target_scaling
         self.window, self.stride, self.predict_last_n = window, stride, predict_last_n
         self.batch_size, self.order, self.evaluation = batch_size, order, evaluation
         self.evaluation_stride = max(window // 2, 1) if evaluation_stride is None else evaluation_stride
@@ -179,8 +226,25 @@ class SeriesDataModule(LightningDataModule):
 
     @property
     def input_size(self) -> int:
-        """Inputs of the model: variables, attributes and lagged targets."""
-        return len(self.inputs) + len(self.attributes) + self.lagged_columns
+        """Inputs of the model: variables, masks of filled values, attributes and lagged targets."""
+        return len(self.input_names) + len(self.attribute_names) + self.lagged_columns
+
+    @property
+    def input_names(self) -> list[str]:
+        """The inputs and their masks, NAME_missing; sets up where only the data tell which inputs have gaps."""
+        masked = masked_inputs(self.fills, self.inputs)
+        if masked is None:
+            self._ready()
+            return self.input_scaler.names
+        return [*self.inputs, *map(mask_name, masked)]
+
+    @property
+    def attribute_names(self) -> list[str]:
+        """The columns of attributes; sets up where only the data tell how many there are."""
+        if self.attributes and (self.attributes_text != "error" or self.attributes_missing == "drop_attribute"):
+            self._ready()
+            return self.attribute_scaler.names
+        return self.attributes
 
     @property
     def lagged_columns(self) -> int:
@@ -194,8 +258,9 @@ class SeriesDataModule(LightningDataModule):
 
     @property
     def needed(self) -> list[str]:
-        """Variables that the data set must have."""
-        return [*self.inputs, *self.targets, *self.attributes]
+        """Variables that are used: inputs, targets, attributes, and what inputs may be computed from."""
+        sources = derived_sources(self.inputs, self.derive)
+        return list(dict.fromkeys([*self.inputs, *self.targets, *self.attributes, *sources]))
 
     def load(self) -> xr.Dataset:
         """The data set, dimensions (site, time), missing values NaN."""
@@ -207,41 +272,60 @@ class SeriesDataModule(LightningDataModule):
         """Load, check, split, scale and cut; once, whatever the stage."""
         if self._series is not None:
             return
+        self.notes = []
         dataset = self.load()
-        check_dataset(dataset, self.inputs, self.targets, self.attributes)
+        computed = to_compute(dataset, self.inputs, self.derive)
+        check_dataset(dataset, self.inputs, self.targets, self.attributes, computed)
+        known = site_names(dataset)
+        dataset, members = self._choose(dataset)
         self.sites = site_names(dataset)
         self.time = dataset.indexes["time"]
         self.units = {name: str(dataset[name].attrs.get("units", "")) for name in self.targets}
         self.long_names = {name: str(dataset[name].attrs.get("long_name", name)) for name in self.targets}
-        preparation = Preparation(dataset, self.inputs, self.attributes, self.targets)
-        static = preparation.static()
-        records = RecordSurvey(len(self.sites), self.inputs, self.targets)
-        tables = FlatTables(len(self.sites) * len(self.time), len(self.inputs), len(self.targets), len(self.sites))
+        cuts = TimeSplit(self.time, self.split, self.sites, self.warmup, members, self.gap, known)
+        preparation = Preparation(dataset, self.inputs, self.targets, cuts, self.derive, self.fills, self.train_steps)
+        columns = preparation.columns
+        records = RecordSurvey(len(self.sites), columns, self.targets, preparation.anchors)
+        tables = FlatTables(len(self.sites) * len(self.time), len(columns), len(self.targets), len(self.sites))
         for sites in preparation.blocks():
             inputs, targets = preparation.read(sites)
             tables.append(sites, inputs, targets, records.look(sites, inputs, targets))
+        self.filled, kept = preparation.settle()
+        self.notes += filled_lines(self.filled)
         check_complete(records, self.sites, self.time)
-        self.parts = split_parts(self.time, records.first, records.last, self.split, self.warmup)
+        self.parts = cuts.parts(records.first, records.last)
         if self.train_steps is not None:
             self.parts["train"] = self.parts["train"].latest(self.train_steps)
         self.windows = cut_windows(self.parts["train"], self.order, self.window, self.stride, self.sites)
+        attributes = self._encode(dataset)
+        static = attributes.table(len(self.sites))
         series = tables.series(static, records.first)
-        survey = PartSurvey(self.parts, len(self.inputs), len(self.targets), self.warmup)
+        if len(kept) < len(columns):
+            series.inputs = series.inputs[:, kept].contiguous()
+        survey = PartSurvey(
+            self.parts, len(kept), len(self.targets), self.warmup, by_site=self.target_scaling == "site"
+        )
         survey.look(series)
         check_targets(records, survey.known, self.parts, self.warmup, self.targets, self.sites)
         if self.predict_last_n is not None:
-            known = observed_at_ends(series, self.parts["train"], self.windows, self.predict_last_n)
-            check_last_steps(known, self.predict_last_n, self.targets)
+            observed = observed_at_ends(series, self.parts["train"], self.windows, self.predict_last_n)
+            check_last_steps(observed, self.predict_last_n, self.targets)
         if self.order == "lanes":
             warn_of_empty_lanes(self.windows, self.batch_size)
         if self.lagged_target != "none":
             lags = FilledLags()
             lags.look(series, self.parts.values())
             warn_of_filled(lags, self.sites, self.time)
-        scalers = Scalers.of_survey(survey, static, self.inputs, self.attributes, self.targets)
+        unscaled = {*preparation.masks, *attributes.categories}
+        names = preparation.columns, list(attributes.values), self.targets
+        scalers = Scalers.of_survey(survey, static, *names, unscaled)
+        if self.target_scaling == "site":
+            scalers = scalers.by_site(survey, self.sites)
         scalers.standardise_(series)
         self._take(scalers, series)
         self._series = series
+        for note in self.notes:
+            rank_zero_info(note)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of windows, in the order asked for."""
@@ -334,9 +418,33 @@ class SeriesDataModule(LightningDataModule):
             MPTTError: they are for other variables.
         """
         series, own = self._ready(), self._scalers()
-        scalers = Scalers.of_checkpoint(state_dict, own)
+        used = np.unique(np.concatenate([part.site for part in self.parts.values()]))
+        scalers = Scalers.of_checkpoint(state_dict, own, [self.sites[site] for site in used])
         scalers.standardise_(series, own)
         self._take(scalers, series)
+
+    def _choose(self, dataset: xr.Dataset) -> tuple[xr.Dataset, dict[str, list[str]] | None]:
+        """The data set with the sites that are in a part and may be used, and the sites of each part."""
+        names = site_names(dataset)
+        columns = {name: dataset[name].values for name in self.attributes}
+        complete = (
+            complete_sites(columns, self.attributes_text)
+            if columns and self.attributes_missing == "drop_site"
+            else np.ones(len(names), dtype=bool)
+        )
+        members = None if self.site_split is None else split_sites(names, self.site_split)
+        kept, notes = choose_sites(names, members, complete)
+        self.notes += notes
+        return (dataset if kept.all() else dataset.isel(site=np.flatnonzero(kept))), members
+
+    def _encode(self, dataset: xr.Dataset) -> Encoded:
+        """The attributes as columns, given the training part."""
+        training = np.zeros(len(self.sites), dtype=bool)
+        training[self.parts["train"].site] = True
+        columns = {name: dataset[name].values for name in self.attributes}
+        encoded = encode_attributes(columns, training, self.sites, self.attributes_missing, self.attributes_text)
+        self.notes += encoded.notes
+        return encoded
 
     def _ready(self) -> FlatSeries:
         if self._series is None:

@@ -94,7 +94,9 @@ def step_errors(
     count = np.zeros(squared.shape, dtype=np.int64)
     # A batch at a time: overlapping windows together are longer than the series.
     for value, batch in zip(values, batches, strict=True):
-        simulated = data.target_scaler.inverse(value.float()).numpy().astype(np.float64).transpose(2, 0, 1)
+        simulated = (
+            data.target_scaler.inverse(value.float(), batch["site"]).numpy().astype(np.float64).transpose(2, 0, 1)
+        )
         row, steps = slot[batch["site"].numpy()], simulated.shape[2]
         step = batch["start"].numpy()[:, None] + np.arange(steps)
         observed = scored[:, row[:, None], np.minimum(step, scored.shape[2] - 1)]  # (K, B, L)

@@ -114,7 +114,7 @@ class BestAndLast(pl.callbacks.Checkpoint):
 
 
 class RunLog(pl.Callback):
-    """Writes `log.txt`: what Lightning says and what is warned of while it fits, and the error that ended it.
+    """Writes `log.txt`: what was done to the data, what Lightning says and warns of while it fits, what error ended it.
 
     Args:
         folder: of the run.
@@ -135,6 +135,9 @@ class RunLog(pl.Callback):
             logger.addHandler(self._handler)
         self._show, warnings.showwarning = warnings.showwarning, self._warn  # type: ignore[assignment]
         self._note(f"fit in {self.folder.resolve()}")
+        # The DataModule has been set up before any callback.
+        for note in getattr(getattr(trainer, "datamodule", None), "notes", ()):
+            self._note(note)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Note what ended the run, and say how to go on."""

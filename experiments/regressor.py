@@ -27,7 +27,8 @@ class SequenceRegressor(pl.LightningModule):
     units of the data; test keeps the scores of each site in `test_scores`.
 
     A batch is a dict with `x` (B, L, F), `y` (B, L, K) and `mask` (B, L, K), as of SeriesDataModule; in validation and
-    test also `site` (B,). Those ask the DataModule for `sites` and `target_scaler`.
+    test also `site` (B,). Those ask the DataModule for `sites` and `target_scaler`, whose
+    `inverse(values, site)` gives physical values.
 
     Args:
         input_size: inputs, F; from the DataModule on the command line.
@@ -162,12 +163,12 @@ class SequenceRegressor(pl.LightningModule):
         prediction = self(batch["x"])
         self._squared += ((prediction - batch["y"]).square() * batch["mask"]).sum()
         self._observed += batch["mask"].sum()
-        scaler = self._data().target_scaler
+        scaler, site = self._data().target_scaler, batch["site"]
         rows = len(prediction) * self.output_size
         # Each target of each site is a series of its own: (B, L, K) to (B K, L).
         simulated, observed, mask = (
             values.transpose(1, 2).reshape(rows, -1)
-            for values in (scaler.inverse(prediction.float()), scaler.inverse(batch["y"]), batch["mask"])
+            for values in (scaler.inverse(prediction.float(), site), scaler.inverse(batch["y"], site), batch["mask"])
         )
         series = batch["site"].unsqueeze(1) * self.output_size + torch.arange(self.output_size).to(batch["site"].device)
         self._metrics.update(simulated, observed, site=series.flatten(), mask=mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,14 @@ class FlatSeries:
         edges.index_add_(0, torch.from_numpy(begin), each)
         edges.index_add_(0, torch.from_numpy(begin + length), -each)
         return edges[:-1].cumsum(0, dtype=torch.int32) > 0
+
+    def records(self) -> Iterator[tuple[int, slice]]:
+        """The number of each site that is held, and its rows."""
+        held = np.flatnonzero(self.offset >= 0)
+        held = held[np.argsort(self.offset[held], kind="stable")]
+        edges = np.append(self.offset[held], len(self.targets)).tolist()
+        for nth, site in enumerate(held.tolist()):
+            yield site, slice(edges[nth], edges[nth + 1])
 
     def inputs_at(self, row: Tensor, site: Tensor) -> Tensor:
         """All inputs of these rows (B, L), consecutive ones of these sites (B,): (B, L, F + A + K)."""

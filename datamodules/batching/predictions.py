@@ -6,16 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from mptt.datamodules.batching.flat import Batch, FlatSeries
 from mptt.datamodules.preparing.parts import Part
 from mptt.datamodules.preparing.scaling import Scaler
+from mptt.datamodules.preparing.site_scaling import SiteScaler
 
 Table = npt.NDArray[np.float32]  # (sites of a part, steps from its first to its last, K)
 
 
-def place_predictions(part: Part, scaler: Scaler, values: Sequence[Tensor], batches: Sequence[Batch]) -> Table:
+def place_predictions(
+    part: Part, scaler: Scaler | SiteScaler, values: Sequence[Tensor], batches: Sequence[Batch]
+) -> Table:
     """The steps of standardised predictions (B, L, K) that each batch keeps, each at its site and date; else NaN."""
     table = _empty(part, scaler)
     entry = np.full(int(part.site.max()) + 1, -1)
@@ -24,21 +28,22 @@ def place_predictions(part: Part, scaler: Scaler, values: Sequence[Tensor], batc
         row, step = np.nonzero(batch["keep"].cpu().numpy())
         slot = entry[batch["site"].cpu().numpy()[row]]
         at = part.begin[slot] - part.begin.min() + batch["start"].cpu().numpy()[row] + step
-        table[slot, at] = scaler.inverse(value.detach().float().cpu()).numpy()[row, step]
+        table[slot, at] = scaler.inverse(value.detach().float().cpu(), batch["site"].cpu()).numpy()[row, step]
     return table
 
 
-def place_observations(part: Part, scaler: Scaler, series: FlatSeries) -> Table:
+def place_observations(part: Part, scaler: Scaler | SiteScaler, series: FlatSeries) -> Table:
     """The targets likewise, NaN where they are missing."""
     table = _empty(part, scaler)
     first = part.begin - part.begin.min()
     for slot, (row, at, length) in enumerate(zip(series.rows(part), first, part.length, strict=True)):
-        true = scaler.inverse(series.targets[row : row + length])
+        site = torch.tensor(part.site[slot : slot + 1])
+        true = scaler.inverse(series.targets[None, row : row + length], site)[0]
         true[~series.observed[row : row + length]] = np.nan
         table[slot, at : at + length] = true.numpy()
     return table
 
 
-def _empty(part: Part, scaler: Scaler) -> Table:
+def _empty(part: Part, scaler: Scaler | SiteScaler) -> Table:
     steps = int((part.begin + part.length).max() - part.begin.min())
     return np.full((len(part), steps, len(scaler.names)), np.nan, dtype=np.float32)

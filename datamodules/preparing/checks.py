@@ -58,9 +58,13 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
 
 
 def check_dataset(
-    dataset: xr.Dataset, inputs: Sequence[str], targets: Sequence[str], attributes: Sequence[str]
+    dataset: xr.Dataset,
+    inputs: Sequence[str],
+    targets: Sequence[str],
+    attributes: Sequence[str],
+    computed: Sequence[str] = (),
 ) -> None:
-    """Check that a data set has the dimensions, sites, time axis and variables asked for.
+    """Check that a data set has the dimensions, sites, time axis and variables asked for, but for computed inputs.
 
     Raises:
         MPTTError: one of them is not as it must be; names it, and what to do.
@@ -87,7 +91,8 @@ def check_dataset(
         if twice := sorted({name for name in names if list(names).count(name) > 1}):
             raise MPTTError(f"Each {role} is named once; {', '.join(twice)} is named again.")
         for name in names:
-            _check_variable(dataset, role, name, dims)
+            if name not in computed:
+                _check_variable(dataset, role, name, dims)
 
 
 def check_sites(sites: Sequence[str]) -> None:
@@ -241,14 +246,8 @@ def _check_variable(dataset: xr.Dataset, role: str, name: str, dims: tuple[str, 
             f"The {role} {name} has the dimensions {variable.dims}; it needs {dims}. Choose one entry of the others"
             " with dataset.isel, or another variable."
         )
-    if variable.dtype.kind not in "fiub":
+    if role != "attribute" and variable.dtype.kind not in "fiub":
         raise MPTTError(f"The {role} {name} is not numeric ({variable.dtype}); encode it as numbers or leave it out.")
-    if role == "attribute" and (missing := ~np.isfinite(as_float32(variable.values))).any():
-        sites = np.array(site_names(dataset))[missing]
-        raise MPTTError(
-            f"The attribute {name} is missing or infinite for {len(sites)} site(s): {listed(sites)}."
-            " Fill it, or leave the attribute or the sites out."
-        )
 
 
 def _of_dims(dataset: xr.Dataset, dims: tuple[str, ...]) -> list[str]:

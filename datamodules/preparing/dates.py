@@ -42,16 +42,24 @@ def bounds_of_dates(time: pd.Index, split: Mapping[str, Any], sites: int) -> Bou
     return bounds
 
 
-def bounds_of_site_dates(time: pd.Index, split: Mapping[str, Any], sites: Sequence[str]) -> Bounds:
+def bounds_of_site_dates(
+    time: pd.Index, split: Mapping[str, Any], sites: Sequence[str], known: Sequence[str]
+) -> Bounds:
     """First and last date of parts of each site; a part that is not there has no steps.
+
+    Args:
+        time: the common time axis.
+        split: of each site, dates of its parts.
+        sites: that need dates.
+        known: that may have dates.
 
     Raises:
         MPTTError: it is no such mapping; a site that is not there or that it lacks; dates that are none.
     """
-    if unknown := [site for site in split if site not in set(sites)]:
+    if unknown := [site for site in split if site not in set(known)]:
         raise MPTTError(
             f"split names {len(unknown)} site(s) that the data set does not have: {listed(unknown)}. There are"
-            f" {listed(sites)}."
+            f" {listed(known)}."
         )
     if lacking := [site for site in sites if site not in split]:
         raise MPTTError(f"split has no dates for {len(lacking)} site(s): {listed(lacking)}. Add them, or leave them.")

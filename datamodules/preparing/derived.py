@@ -141,8 +141,8 @@ def check_derive(derive: Derive, inputs: Sequence[str]) -> None:
         if not isinstance(sources, Mapping) or set(sources) - {"temperature", "latitude"}:
             raise MPTTError(f"The sources of {name} are temperature and latitude, as {form}; found {sources!r}.")
         temperature = sources.get("temperature", "")
-        pair = not isinstance(temperature, str)
-        if not isinstance(sources.get("latitude", ""), str) or (pair and len(temperature) != 2):
+        several = not isinstance(temperature, str)
+        if not isinstance(sources.get("latitude", ""), str) or (several and len(temperature) not in (1, 2)):
             raise MPTTError(
                 f"The temperature of {name} is one variable or a pair [lowest, highest], its latitude one variable;"
                 f" found {sources!r}."
@@ -172,6 +172,18 @@ def to_compute(dataset: xr.Dataset, inputs: Sequence[str], derive: Derive) -> li
             f"The data set has a variable {there[0]}, which derive would compute: rename it, or leave out derive."
         )
     return [name for name in inputs if name in DERIVED and name not in dataset.variables]
+
+
+def find_sources(dataset: xr.Dataset, inputs: Sequence[str], derive: Derive) -> dict[str, dict[str, str | list[str]]]:
+    """`derive` with the sources of every computed input named, those that were not being guessed from known names.
+
+    Raises:
+        MPTTError: sources that are not there, or not clear.
+    """
+    if PET not in to_compute(dataset, inputs, derive):
+        return {}
+    named = derive.get(PET, {})
+    return {PET: {"temperature": _temperatures(dataset, named), "latitude": _latitude(dataset, named)}}
 
 
 def add_derived(dataset: xr.Dataset, inputs: Sequence[str], derive: Derive) -> xr.Dataset:

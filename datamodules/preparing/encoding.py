@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from mptt.datamodules.preparing.checks import Mask, as_float32, listed
 from mptt.errors import MPTTError, MPTTWarning
@@ -32,12 +34,18 @@ class Encoded:
     categories: list[str]
     notes: list[str]
 
+    def table(self, sites: int) -> Tensor:
+        """(sites, A) all columns."""
+        columns = [torch.from_numpy(values) for values in self.values.values()]
+        return torch.stack(columns, dim=1) if columns else torch.empty(sites, 0)
+
 
 def complete_sites(columns: Columns, text: AttributesText) -> Mask:
     """(sites,) whether all attributes of a site are known; text that is dropped does not count."""
     known = [~_missing(values) for values in columns.values() if not (_is_text(values) and text == "drop")]
     size = len(next(iter(columns.values())))
-    return np.logical_and.reduce(known) if known else np.ones(size, dtype=bool)
+    complete: Mask = np.logical_and.reduce([np.ones(size, dtype=bool), *known])
+    return complete
 
 
 def encode_attributes(

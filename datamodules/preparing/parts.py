@@ -63,6 +63,7 @@ class TimeSplit:
         members: names of the sites of each part, no site in two; by default every site is in every part.
         gap: steps left out between two parts of a site: the part that is named first, of train, validation and test,
             gives way.
+        known: names of sites that dates by site may also be given for; by default none other.
 
     Raises:
         MPTTError: fractions or dates that are no split; parts of one site that overlap; sites that are not there.
@@ -76,6 +77,7 @@ class TimeSplit:
         warmup: int = 0,
         members: Mapping[str, Sequence[str]] | None = None,
         gap: int = 0,
+        known: Sequence[str] | None = None,
     ) -> None:
         self.time, self.split, self.sites = time, split, list(sites)
         self.warmup, self.gap = warmup, gap
@@ -86,7 +88,7 @@ class TimeSplit:
             _check_whole(self.members is not None, gap)
         elif isinstance(split, str | Path) or _is_by_site(split):
             by_site = read_site_dates(split) if isinstance(split, str | Path) else split
-            self._dated = bounds_of_site_dates(time, by_site, self.sites)
+            self._dated = bounds_of_site_dates(time, by_site, self.sites, known or self.sites)
         elif isinstance(split, Mapping):
             self._dated = bounds_of_dates(time, split, len(self.sites))
         else:

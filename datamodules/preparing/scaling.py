@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,6 +96,11 @@ class Scaler:
         spread = deviation > 1e-7 * mean.abs() + 1e-30
         return cls(names, mean.float(), torch.where(spread, deviation, 1.0).float())
 
+    def leaving(self, names: Collection[str]) -> Scaler:
+        """The same, but for these variables, which stay as they are."""
+        kept = torch.tensor([name in names for name in self.names], dtype=torch.bool)
+        return Scaler(self.names, self.mean.masked_fill(kept, 0.0), self.scale.masked_fill(kept, 1.0))
+
     def transform(self, values: Tensor) -> Tensor:
         """Physical values (..., V) to standardised ones."""
         return self.transform_(values.clone())
@@ -104,8 +109,8 @@ class Scaler:
         """The same in place."""
         return values.sub_(self.mean.to(values.device)).div_(self.scale.to(values.device))
 
-    def inverse(self, values: Tensor) -> Tensor:
-        """Standardised values (..., V) to physical ones."""
+    def inverse(self, values: Tensor, site: Tensor | None = None) -> Tensor:
+        """Standardised values (..., V) to physical ones, the same at all sites; `SiteScaler` asks for the sites."""
         return values * self.scale.to(values.device) + self.mean.to(values.device)
 
     def change_(self, values: Tensor, before: Scaler) -> Tensor:

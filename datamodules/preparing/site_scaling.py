@@ -21,8 +21,8 @@ class SiteScaler:
     Args:
         names: of the variables, V.
         sites: names of the sites.
-        mean: (sites, V) in physical units.
-        scale: (sites, V) in physical units, above 0.
+        mean: (sites, V) in physical units; NaN of a site without numbers.
+        scale: (sites, V) in physical units, above 0; likewise.
 
     Raises:
         MPTTError: other shapes, a number that is not finite, a scale of 0 or less.
@@ -43,11 +43,14 @@ class SiteScaler:
                 f"A scaler of {shape[0]} site(s) and {shape[1]} variable(s) has a mean and a scale for each; found"
                 f" shapes {tuple(mean.shape)} and {tuple(scale.shape)}."
             )
-        for site, *numbers in zip(self.sites, mean, scale, strict=True):
-            try:
-                Scaler(self.names, *numbers)
-            except MPTTError as error:
-                raise MPTTError(f"Site {site}: {error}") from error
+        without = (mean.isnan() & scale.isnan()).all(dim=1, keepdim=True)
+        good = without | (mean.isfinite() & scale.isfinite() & (scale > 0))
+        if not good.all():
+            site, name = (int(place[0]) for place in torch.nonzero(~good, as_tuple=True))
+            raise MPTTError(
+                f"A scaler needs finite means and finite scales above 0; not so for {self.names[name]} of site"
+                f" {self.sites[site]}."
+            )
 
     @classmethod
     def of(cls, sites: Sequence[str], scalers: Sequence[Scaler]) -> SiteScaler:
@@ -77,24 +80,47 @@ class SiteScaler:
         mean, scale = self._of(values, site)
         return (values - mean) / scale
 
-    def chosen(self, sites: Sequence[str]) -> SiteScaler:
-        """The numbers of these sites, in this order.
+    def knows(self, site: int) -> bool:
+        """Whether a site, by its number, has numbers."""
+        return not bool(self.mean[site].isnan().any())
+
+    def spread(self, sites: Sequence[str], needed: Sequence[str]) -> SiteScaler:
+        """The same for these sites, in this order; a site without numbers has NaN.
+
+        Args:
+            sites: names.
+            needed: those of them that must have numbers.
 
         Raises:
-            MPTTError: it has none for one of them.
+            MPTTError: one of them has none.
         """
-        position = {site: nth for nth, site in enumerate(self.sites)}
-        if unknown := [site for site in sites if site not in position]:
+        known = [site for nth, site in enumerate(self.sites) if self.knows(nth)]
+        if unknown := [site for site in needed if site not in set(known)]:
             raise MPTTError(
                 f"The scaler of each site has no numbers for {len(unknown)} site(s): {listed(unknown)}. Only sites that"
                 ' were trained on have some; train with target_scaling="global" to predict others.'
             )
-        rows = torch.tensor([position[site] for site in sites], dtype=torch.int64)
-        return SiteScaler(self.names, sites, self.mean[rows], self.scale[rows])
+        position = {site: nth for nth, site in enumerate(self.sites)}
+        empty = torch.full((1, len(self.names)), torch.nan)
+        rows = torch.tensor([position.get(site, len(self.sites)) for site in sites], dtype=torch.int64)
+        mean, scale = (torch.cat([table, empty])[rows] for table in (self.mean, self.scale))
+        return SiteScaler(self.names, sites, mean, scale)
+
+    def check(self, names: Sequence[str]) -> SiteScaler:
+        """This scaler, if it is for these variables in this order.
+
+        Raises:
+            MPTTError: it is for others.
+        """
+        ones = torch.ones(len(self.names))
+        Scaler(self.names, ones, ones).check(names)
+        return self
 
     def state_dict(self) -> dict[str, Any]:
-        """Names and tensors, for a checkpoint."""
-        return {"names": list(self.names), "sites": list(self.sites), "mean": self.mean, "scale": self.scale}
+        """Names and tensors of the sites that have numbers, for a checkpoint."""
+        known = [nth for nth in range(len(self.sites)) if self.knows(nth)]
+        sites = [self.sites[nth] for nth in known]
+        return {"names": list(self.names), "sites": sites, "mean": self.mean[known], "scale": self.scale[known]}
 
     def save(self, path: str | Path) -> None:
         """Write the numbers as YAML."""
@@ -104,6 +130,7 @@ class SiteScaler:
                 for name, mean, scale in zip(self.names, self.mean[nth], self.scale[nth], strict=True)
             }
             for nth, site in enumerate(self.sites)
+            if self.knows(nth)
         }
         Path(path).write_text(yaml.safe_dump(numbers, sort_keys=False))
 

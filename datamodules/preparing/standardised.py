@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mptt.datamodules.batching.flat import FlatSeries
+from mptt.datamodules.preparing.checks import listed
 from mptt.datamodules.preparing.scaling import Scaler
+from mptt.datamodules.preparing.site_scaling import SiteScaler
 from mptt.datamodules.preparing.survey import PartSurvey
+from mptt.errors import MPTTError
 
 
 class Scalers(NamedTuple):
@@ -18,7 +22,7 @@ class Scalers(NamedTuple):
 
     inputs: Scaler
     attributes: Scaler
-    targets: Scaler
+    targets: Scaler | SiteScaler
 
     @classmethod
     def of_survey(
@@ -28,23 +32,68 @@ class Scalers(NamedTuple):
         inputs: Sequence[str],
         attributes: Sequence[str],
         targets: Sequence[str],
+        unscaled: Collection[str] = (),
     ) -> Scalers:
-        """Those of the training part, given the attributes (sites, A) of all sites; physical values."""
+        """Those of the training part, given the attributes (sites, A) of all sites; physical values.
+
+        Args:
+            survey: of the parts.
+            static: (sites, A).
+            inputs: their names.
+            attributes: their names.
+            targets: their names.
+            unscaled: inputs and attributes that stay as they are.
+        """
         trained = torch.from_numpy(survey.parts["train"].site)
         return cls(
-            Scaler.of_moments(inputs, survey.inputs),
-            Scaler.fit(attributes, static[trained]),
+            Scaler.of_moments(inputs, survey.inputs).leaving(unscaled),
+            Scaler.fit(attributes, static[trained]).leaving(unscaled),
             Scaler.of_moments(targets, survey.targets),
         )
 
-    @classmethod
-    def of_checkpoint(cls, state: dict[str, Any], like: Scalers) -> Scalers:
-        """Those of a checkpoint.
+    def by_site(self, survey: PartSurvey, sites: Sequence[str]) -> Scalers:
+        """The same with targets scaled site by site.
 
         Raises:
-            MPTTError: they are for other variables than `like`.
+            MPTTError: a site in a part that has no training value of some target.
         """
-        return cls(*(Scaler(**state[name]).check(own.names) for name, own in like._asdict().items()))
+        names = self.targets.names
+        trained = {site: moments for site, moments in survey.targets_of_site.items() if (moments.size > 0).all()}
+        used = np.unique(np.concatenate([part.site for part in survey.parts.values()])).tolist()
+        if lacking := [sites[site] for site in used if site not in trained]:
+            raise MPTTError(
+                f'target_scaling="site" needs a training value of each target ({", ".join(names)}) at every site;'
+                f' {len(lacking)} site(s) have none: {listed(lacking)}. Use target_scaling="global", which predicts'
+                " sites that do not train, or leave these sites out."
+            )
+        scalers = [Scaler.of_moments(names, moments) for _, moments in sorted(trained.items())]
+        of_trained = SiteScaler.of([sites[site] for site in sorted(trained)], scalers)
+        return self._replace(targets=of_trained.spread(sites, needed=[]))
+
+    @classmethod
+    def of_checkpoint(cls, state: dict[str, Any], like: Scalers, used: Sequence[str]) -> Scalers:
+        """Those of a checkpoint.
+
+        Args:
+            state: of the checkpoint.
+            like: those of the data.
+            used: names of the sites that are in a part.
+
+        Raises:
+            MPTTError: they are for other variables than `like`, or for other sites, or not by site where `like` is.
+        """
+        targets: Scaler | SiteScaler = like.targets
+        if ("sites" in state["targets"]) != isinstance(targets, SiteScaler):
+            saved, here = ("site", "global") if "sites" in state["targets"] else ("global", "site")
+            raise MPTTError(
+                f'The saved run has target_scaling="{saved}", the data module "{here}"; give it that of the saved run.'
+            )
+        if isinstance(targets, SiteScaler):
+            targets = SiteScaler(**state["targets"]).check(targets.names).spread(targets.sites, used)
+        else:
+            targets = Scaler(**state["targets"]).check(targets.names)
+        inputs, attributes = (Scaler(**state[name]).check(getattr(like, name).names) for name in cls._fields[:2])
+        return cls(inputs, attributes, targets)
 
     def state_dict(self) -> dict[str, Any]:
         """Names and tensors of each, for a checkpoint."""
@@ -52,11 +101,21 @@ class Scalers(NamedTuple):
 
     def standardise_(self, series: FlatSeries, of: Scalers | None = None) -> None:
         """Standardise series in place: physical ones, or ones that other scalers standardised."""
-        for name, scaler, values in zip(
-            self._fields, self, (series.inputs, series.static, series.targets), strict=True
-        ):
-            if of is None:
-                scaler.transform_(values)
-            else:
-                scaler.change_(values, getattr(of, name))
+        _apply_(self.inputs, series.inputs, None if of is None else of.inputs)
+        _apply_(self.attributes, series.static, None if of is None else of.attributes)
+        if isinstance(self.targets, SiteScaler):
+            before = None if of is None else of.targets
+            for site, rows in series.records():
+                if self.targets.knows(site):
+                    own = before.at(site) if isinstance(before, SiteScaler) else before
+                    _apply_(self.targets.at(site), series.targets[rows], own)
+        else:
+            _apply_(self.targets, series.targets, None if of is None else of.targets)
         series.targets[~series.observed] = 0
+
+
+def _apply_(scaler: Scaler, values: Tensor, before: Scaler | SiteScaler | None) -> None:
+    if isinstance(before, Scaler):
+        scaler.change_(values, before)
+    else:
+        scaler.transform_(values)

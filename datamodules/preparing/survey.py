@@ -43,6 +43,7 @@ class RecordSurvey:
         sites: how many there are.
         inputs: their names.
         targets: their names.
+        anchors: the inputs that say where a record begins and ends; by default all.
 
     Attributes:
         first: (sites,) first step of each site's record on the common time axis.
@@ -51,7 +52,10 @@ class RecordSurvey:
         infinite: of each target.
     """
 
-    def __init__(self, sites: int, inputs: Sequence[str], targets: Sequence[str]) -> None:
+    def __init__(
+        self, sites: int, inputs: Sequence[str], targets: Sequence[str], anchors: Sequence[str] | None = None
+    ) -> None:
+        self.anchors = list(inputs if anchors is None else anchors)
         self.first, self.length = np.zeros(sites, np.int64), np.zeros(sites, np.int64)
         self.gaps = {name: Places.nowhere(sites) for name in inputs}
         self.infinite = {name: Places.nowhere(sites) for name in targets}
@@ -63,7 +67,7 @@ class RecordSurvey:
 
     def look(self, sites: slice, inputs: Values, targets: Values) -> Mask:
         """Look at a block of sites; returns whether each step is in the record (site, time)."""
-        recorded = find_records(inputs)
+        recorded = find_records({name: inputs[name] for name in self.anchors})
         self.first[sites], self.length[sites] = recorded.argmax(axis=1), recorded.sum(axis=1)
         for name, values in inputs.items():
             self.gaps[name].put(sites, recorded & ~np.isfinite(values))
@@ -80,16 +84,22 @@ class PartSurvey:
         inputs: how many there are.
         targets: how many there are.
         warmup: steps at the start of validation and test that are not scored.
+        by_site: whether to take the moments of targets of each training stretch, too.
 
     Attributes:
         known: of each part, (n, K) whether each stretch has a value of each target after the warm-up.
         inputs, targets: moments of the training part, physical values.
+        targets_of_site: by number of the site, where it has a training stretch.
     """
 
-    def __init__(self, parts: Mapping[str, Part], inputs: int, targets: int, warmup: int) -> None:
+    def __init__(
+        self, parts: Mapping[str, Part], inputs: int, targets: int, warmup: int, by_site: bool = False
+    ) -> None:
         self.parts, self.warmup = parts, warmup
         self.known = {label: np.zeros((len(part), targets), dtype=bool) for label, part in parts.items()}
         self.inputs, self.targets = Moments.nothing(inputs), Moments.nothing(targets)
+        self.targets_of_site: dict[int, Moments] = {}
+        self._by_site = by_site
 
     def look(self, series: FlatSeries) -> None:
         """Look at the physical series of those sites that are held."""
@@ -99,6 +109,11 @@ class PartSurvey:
         training = series.inside(self.parts["train"])
         self.inputs = self.inputs.merge(Moments.of(series.inputs, training))
         self.targets = self.targets.merge(Moments.of(series.targets, training))
+        if self._by_site:
+            stretches = self.parts["train"]
+            stretches = stretches.choose(series.offset[stretches.site] >= 0)
+            for site, row, length in zip(stretches.site, series.rows(stretches), stretches.length, strict=True):
+                self.targets_of_site[int(site)] = Moments.of(series.targets[row : row + length])
 
 
 def _known(series: FlatSeries, part: Part, skipped: int) -> Mask:

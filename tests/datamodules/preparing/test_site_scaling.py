@@ -35,10 +35,14 @@ def test_it_is_made_of_scalers_and_falls_apart_into_them():
 
 
 def test_sites_are_found_by_name():
-    chosen = scaler().chosen(["c", "a"])
-    assert (chosen.sites, chosen.mean.tolist()) == (["c", "a"], [[3.0, 30.0], [1.0, 10.0]])
-    with pytest.raises(MPTTError, match=r"no numbers for 1 site\(s\): d.*target_scaling=\"global\""):
-        scaler().chosen(["a", "d"])
+    spread = scaler().spread(["c", "d", "a"], needed=["a", "c"])
+    assert spread.sites == ["c", "d", "a"]
+    assert spread.mean[[0, 2]].tolist() == [[3.0, 30.0], [1.0, 10.0]]
+    assert [spread.knows(site) for site in range(3)] == [True, False, True]
+    assert spread.state_dict()["sites"] == ["c", "a"], "a site without numbers is not kept"
+    for one in (scaler(), spread):
+        with pytest.raises(MPTTError, match=r"no numbers for 1 site\(s\): d.*target_scaling=\"global\""):
+            one.spread(["a", "d"], needed=["a", "d"])
 
 
 def test_yaml_gives_back_every_bit(tmp_path):
@@ -63,7 +67,9 @@ def test_files_that_hold_none(tmp_path, text):
 
 
 def test_numbers_that_cannot_scale():
-    with pytest.raises(MPTTError, match="Site b: A scaler needs finite means and finite scales above 0; not so for q"):
+    with pytest.raises(
+        MPTTError, match="A scaler needs finite means and finite scales above 0; not so for q of site b"
+    ):
         SiteScaler(["q"], ["a", "b"], torch.zeros(2, 1), torch.tensor([[1.0], [0.0]]))
     with pytest.raises(MPTTError, match=r"1 site\(s\) and 1 variable\(s\) has .* found shapes \(2, 1\)"):
         SiteScaler(["q"], ["a"], torch.zeros(2, 1), torch.ones(2, 1))
