@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from mptt.datamodules.preparing.checks import check_sites, listed, site_names
-from mptt.datamodules.reading.axes import Axis
+from mptt.datamodules.reading.axes import Axis, Period, periods_of
 from mptt.errors import MPTTError, MPTTWarning
 
 
@@ -71,17 +71,14 @@ class Source:
         coords = {"site": ("site", np.array(list(self.sites), dtype=np.str_)), "time": axis.index}
         return xr.Dataset({**filled, **kept}, coords).assign_attrs(self.about)
 
-    def axis(self, times: Mapping[str, pd.Index]) -> Axis:
+    def axis(self, times: Mapping[str, pd.Index | Period]) -> Axis:
         """The time axis of all sites, given the dates of each; warns of dates that a site lacks inside its period."""
-        axis = Axis.over(times)
-        gaps = []
-        for site, time in times.items():
-            places = axis.places(time)
-            if absent := int(places[-1] - places[0]) + 1 - len(places):
-                gaps.append(f"{site} ({absent})")
+        periods = periods_of(times)
+        axis = Axis.over(periods)
+        gaps = [f"{site} ({absent})" for site, period in periods.items() if (absent := axis.absent(period))]
         if gaps:
             warnings.warn(
-                f"{len(gaps)} of {len(times)} site(s) lack dates inside their period, whose values are missing then:"
+                f"{len(gaps)} of {len(periods)} site(s) lack dates inside their period, whose values are missing then:"
                 f" {listed(gaps)}.",
                 MPTTWarning,
                 stacklevel=3,
@@ -91,7 +88,10 @@ class Source:
     def chosen(self, site: str, variables: Sequence[str] | None = None) -> xr.Dataset:
         """One site's series, all or only these variables."""
         table = self.read(site)
-        return table if variables is None else table[[name for name in variables if name in table.data_vars]]
+        # Not by choosing them: without any, the dates would be gone.
+        return (
+            table if variables is None else table.drop_vars([name for name in table.data_vars if name not in variables])
+        )
 
     def choose(self, sites: Sequence[str]) -> Source:
         """The same data set with only these sites, in this order.
@@ -110,6 +110,8 @@ class Source:
 def source_of(dataset: xr.Dataset, kind: str, path: Path, settings: Mapping[str, Any] | None = None) -> Source:
     """The source of an opened data set with dimensions (site, time): series are read when they are asked for."""
     sites = site_names(dataset)
+    # Stores that name their coordinates have latitude and longitude among them.
+    dataset = dataset.reset_coords([name for name in dataset.coords if name not in ("site", "time")])
     series = dataset[[name for name, values in dataset.data_vars.items() if set(values.dims) == {"site", "time"}]]
     fixed = dataset[[name for name, values in dataset.data_vars.items() if values.dims == ("site",)]].load()
     position = {site: nth for nth, site in enumerate(sites)}
