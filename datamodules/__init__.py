@@ -4,14 +4,17 @@ from mptt.datamodules.camels_us import CAMELSUSDataModule, read_camels_us
 from mptt.datamodules.series import SeriesDataModule
 from mptt.datamodules.simulated import SimulatedBasin, simulate_basin
 from mptt.datamodules.swat import SWATDataModule, read_swat_csv, write_swat_csv
+from mptt.datamodules.swat_output import SWATOutputDataModule, read_swat_output
 
 __all__ = [
     "CAMELSUSDataModule",
     "SWATDataModule",
+    "SWATOutputDataModule",
     "SeriesDataModule",
     "SimulatedBasin",
     "read_camels_us",
     "read_swat_csv",
+    "read_swat_output",
     "simulate_basin",
     "write_swat_csv",
 ]

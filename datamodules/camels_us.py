@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import difflib
-import math
-import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import xarray as xr
 
 from mptt.datamodules.camels_us_attributes import read_attributes
+from mptt.datamodules.camels_us_basins import choose_basins
+from mptt.datamodules.camels_us_files import (
+    FORCING,
+    HEADER,
+    MODEL,
+    Stretch,
+    read_flow,
+    read_header,
+    read_model,
+    read_weather,
+)
+from mptt.datamodules.camels_us_folders import (
+    FLOW_FILE,
+    FOLDERS,
+    FORCING_FILE,
+    find_files,
+    find_folder,
+    find_model_files,
+    find_product,
+)
 from mptt.datamodules.preparing.checks import listed
-from mptt.datamodules.reading.tables import TextTable, check_days, described, read_text
+from mptt.datamodules.reading.source import Layout, Source
+from mptt.datamodules.reading.tables import described
 from mptt.datamodules.series import SeriesDataModule
 from mptt.errors import MPTTError, MPTTWarning
-
-FORCING = {  # variable: (unit, what it is)
-    "dayl": ("s", "length of the day"),
-    "prcp": ("mm/day", "precipitation"),
-    "srad": ("W/m2", "shortwave radiation, mean over the daylight hours"),
-    "swe": ("mm", "snow water equivalent"),
-    "tmax": ("degC", "daily maximum air temperature"),
-    "tmin": ("degC", "daily minimum air temperature"),
-    "vp": ("Pa", "water vapour pressure"),
-}
-
-HEADER = {  # one number a line, above the table of a forcing file; the area there is in m2
-    "latitude": ("degrees_north", "latitude of the basin"),
-    "elevation": ("m", "elevation of the basin"),
-    "area": ("km2", "area of the basin, from the header of the forcing file"),
-}
 
 _CITATION = (
     "Newman et al. (2015), Development of a large-sample watershed-scale hydrometeorological data set for the"
@@ -47,41 +48,39 @@ _LICENSE = (
     "No licence file comes with the data; the authors ask for both papers to be cited. Streamflow is of the U.S."
     " Geological Survey, public domain. Terms: doi:10.5065/D6MW2F4D"
 )
-
-_DATE = ("year", "mnth", "day")
-_FLOW = {"gauge": "int64", **dict.fromkeys(_DATE, "int64"), "flow": "float64", "flag": "category"}
-_FORCING_FILE = re.compile(r"(\d{8})_lump_\w+_forcing_leap\.txt")
-_FLOW_FILE = re.compile(r"(\d{8})_streamflow_qc\.txt")
-_NO_FLOW = -999.0
-_CUBIC_FOOT = 0.028316846592  # m3
-_DAY = np.timedelta64(1, "D")
+_STREAMFLOW = {"streamflow": described("mm/day", "streamflow over the area of the basin")}
 
 
 class CAMELSUSDataModule(SeriesDataModule):
     """Streamflow of CAMELS-US basins from daily weather.
 
     CAMELS-US holds 671 basins of the contiguous United States with little human influence: daily weather averaged over
-    the basin, from 1980 on, by several products (`daymet`, `maurer`, `maurer_extended`, `nldas`), gauged streamflow,
-    and some sixty static attributes. It is not downloaded here; get it from doi:10.5065/D6MW2F4D (series) and
-    doi:10.5065/D6G73C3Q (attributes) and lay it out as published, with or without the folders of hydrologic units::
+    the basin, from 1980 on, by several products (`daymet`, `maurer`, `nldas`, and the later `maurer_extended` and
+    `nldas_extended`), gauged streamflow, some sixty static attributes, and the output of a calibrated model. It is not
+    downloaded here; get it from doi:10.5065/D6MW2F4D (series) and doi:10.5065/D6G73C3Q (attributes) and lay it out as
+    published, with or without the folders of hydrologic units::
 
         root/basin_mean_forcing/<product>/[<unit>/]<gauge>_lump_<product>_forcing_leap.txt
         root/usgs_streamflow/[<unit>/]<gauge>_streamflow_qc.txt
         root/camels_attributes_v2.0/camels_{clim,geol,hydro,name,soil,topo,vege}.txt
+        root/model_output_<product>/model_output/flow_timeseries/<product>/[<unit>/]<gauge>_<seed>_model_output.txt
 
     Variables on (site, time): dayl (s), prcp (mm/day), srad (W/m2), swe (mm), tmax and tmin (degC), vp (Pa), streamflow
-    (mm/day). On (site,): area (km2), elevation (m), latitude, and the columns of the attribute files. `read_camels_us`
-    says more. Attributes of camels_hydro.txt are made from the streamflow of all years: as inputs they tell a model of
-    the test period. In the files of `maurer` and `nldas`, tmax and tmin are both the mean temperature of the day;
-    swe is 0 throughout in every file that this was tried on.
+    (mm/day); several products: prcp_daymet, prcp_nldas and so on. On (site,): area (km2), elevation (m), latitude, and
+    the columns of the attribute files. `read_camels_us` says more. Attributes of camels_hydro.txt are made from the
+    streamflow of all years: as inputs they tell a model of the test period. In the files of `maurer` and `nldas`, tmax
+    and tmin are both the mean temperature of the day; swe is 0 throughout in every file that this was tried on.
 
     Args:
         root: the folder.
-        basins: 8-digit gauge ids, or the path of a text file with one a line; by default all.
-        forcing: product of the weather.
+        basins: 8-digit gauge ids, the path of a text file with one a line, or "531"; by default all.
+        forcing: product of the weather, or a list of them.
         inputs: variables (site, time).
         targets: variables (site, time).
         attributes: variables (site,); the attribute files are needed only for theirs.
+        attributes_root: the folder of the attribute files, where they are not in the root or beside it.
+        model_output: whether to read the output of the calibrated model; see `read_camels_us`.
+        model_seed: of the calibration; the smallest there by default.
         series: the other arguments of `SeriesDataModule`: split, window, stride, batch_size and so on.
 
     References:
@@ -97,25 +96,34 @@ class CAMELSUSDataModule(SeriesDataModule):
         self,
         root: str | Path,
         basins: Sequence[str] | str | Path | None = None,
-        forcing: str = "daymet",
+        forcing: str | Sequence[str] = "daymet",
         inputs: Sequence[str] = ("prcp", "srad", "tmax", "tmin", "vp"),
         targets: Sequence[str] = ("streamflow",),
         attributes: Sequence[str] = (),
+        attributes_root: str | Path | None = None,
+        model_output: bool | str = False,
+        model_seed: int | None = None,
         **series: Any,
     ) -> None:
         super().__init__(None, inputs=inputs, targets=targets, attributes=attributes, **series)
-        self.root, self.basins, self.forcing = root, basins, forcing
+        self.root, self.basins, self.forcing, self.attributes_root = root, basins, forcing, attributes_root
+        self.model_output, self.model_seed = model_output, model_seed
 
     def load(self) -> xr.Dataset:
-        """Read the basins; the attribute files only where an attribute of theirs is asked for."""
-        return read_camels_us(self.root, self.basins, self.forcing, attributes=not set(self.attributes) <= set(HEADER))
+        """Read the variables needed; the attribute files only where an attribute of theirs is."""
+        files = not set(self.attributes) <= set(HEADER)
+        options = (files, self.attributes_root, self.model_output, self.model_seed)
+        return camels_us_source(self.root, self.basins, self.forcing, *options).dataset(self.needed)
 
 
 def read_camels_us(
     root: str | Path,
     basins: Sequence[str] | str | Path | None = None,
-    forcing: str = "daymet",
+    forcing: str | Sequence[str] = "daymet",
     attributes: bool = True,
+    attributes_root: str | Path | None = None,
+    model_output: bool | str = False,
+    model_seed: int | None = None,
 ) -> xr.Dataset:
     """Read CAMELS-US basins from the files as published.
 
@@ -124,12 +132,26 @@ def read_camels_us(
     area in the forcing file's header; -999 and the flag M are missing, 0 is a dry river. Columns of a forcing file
     other than the seven are left out. An attribute missing for a basin is NaN, or "" if it is text.
 
+    The model output is of SNOW-17 and SAC-SMA, calibrated to each basin from several seeds: model_swe (mm),
+    model_rain_plus_melt, model_pet, model_et, model_streamflow (mm/day), and what the model was given: model_prcp,
+    model_tair, model_observed_streamflow. The last holds numbers on days whose streamflow is flagged M, mostly 0, and
+    is no observation then: take `streamflow` as the target.
+
     Args:
         root: the folder with `basin_mean_forcing` and `usgs_streamflow`; `CAMELSUSDataModule` shows the layout.
         basins: 8-digit gauge ids, kept in their order, or the path of a text file with one a line. By default every
-            basin with both weather of that product and streamflow, sorted; a warning names those with only one.
-        forcing: product of the weather, a folder in `basin_mean_forcing`.
+            basin with all files asked for, sorted; a warning names those that lack one. "531" stands for the subset
+            of Newman et al. (2017), doi:10.1175/JHM-D-16-0284.1: the ids in root/531_basin_list.txt (or
+            basin_list_531.txt) where you have put the published list, else by their rule from camels_topo.txt: at
+            most 2000 km2, and the two areas there within 10 % of each other. A warning says how many these are; of the
+            published files the rule takes 558, of which 528 are in the published list of 531.
+        forcing: product of the weather, a folder in `basin_mean_forcing` or in the root; or a list of them: variables
+            then have names as prcp_daymet, and the area is that of the first product.
         attributes: whether to add the columns of `camels_attributes_v2.0/camels_*.txt`.
+        attributes_root: the folder of these files; by default they are looked for in the root and beside it.
+        model_output: whether to add the model's output for the (first) product; or the product.
+        model_seed: of the calibration, as 5 for files <gauge>_05_model_output.txt; by default the smallest of each
+            basin. The data set's attribute `model_seed` names those read.
 
     Returns:
         float32 variables on (site, time): dayl, prcp, srad, swe, tmax, tmin, vp, streamflow (mm/day). On (site,):
@@ -140,220 +162,133 @@ def read_camels_us(
         MPTTError: a folder, file, product or basin is not there; a file is cut short, binary, of another basin, without
             a positive area, or has a line that is not a row of the table; its dates do not go up a day at a time.
     """
+    options = (attributes, attributes_root, model_output, model_seed)
+    return camels_us_source(root, basins, forcing, *options).dataset()
+
+
+def camels_us_source(
+    root: str | Path,
+    basins: Sequence[str] | str | Path | None = None,
+    forcing: str | Sequence[str] = "daymet",
+    attributes: bool = True,
+    attributes_root: str | Path | None = None,
+    model_output: bool | str = False,
+    model_seed: int | None = None,
+) -> Source:
+    """CAMELS-US on disk, read a basin at a time; arguments and errors are those of `read_camels_us`."""
     root = Path(root)
-    products = _folder(root, "basin_mean_forcing")
-    product = _product(products, forcing)
-    of_weather = _files(product, _FORCING_FILE, "<gauge>_lump_<product>_forcing_leap.txt")
-    of_flow = _files(_folder(root, "usgs_streamflow"), _FLOW_FILE, "<gauge>_streamflow_qc.txt")
-    chosen = _choose(basins, of_weather, of_flow, forcing)
-    records = [_read_basin(basin, of_weather[basin], of_flow[basin]) for basin in chosen]
-    dataset = _assemble(chosen, records)
+    elsewhere = None if attributes_root is None else Path(attributes_root)
+    products = [forcing] if isinstance(forcing, str) else list(forcing)
+    if not products or len(set(products)) < len(products):
+        raise MPTTError(f"forcing names a product, or several that differ; found {listed(products)}.")
+    folder = find_folder(root, FOLDERS[0])
+    weather = {
+        name: find_files(find_product(folder, name), FORCING_FILE, "<gauge>_lump_<product>_forcing_leap.txt")
+        for name in products
+    }
+    flow = find_files(find_folder(root, FOLDERS[1]), FLOW_FILE, "<gauge>_streamflow_qc.txt")
+    needed: dict[str, Mapping[str, Any]] = {f"{name} forcing": files for name, files in weather.items()}
+    needed["streamflow"] = flow
+    simulated: dict[str, tuple[str, Path]] = {}
+    if model_output:
+        simulated = find_model_files(root, products[0] if model_output is True else model_output, model_seed)
+        needed["model output"] = simulated
+    chosen, how = choose_basins(basins, needed, root, elsewhere)
+    headers = _headers(chosen, weather)
+    fixed = _header_variables(chosen, headers)
     if attributes:
-        dataset = dataset.assign(read_attributes(root, chosen, taken=dataset))
-    dataset.attrs = {
-        "title": f"CAMELS-US, {len(chosen)} basins, {forcing} forcing",
+        fixed |= read_attributes(root, chosen, fixed, elsewhere)
+    basin_files = _Files(weather, flow, simulated, {basin: headers[basin]["area"] for basin in chosen})
+    about = {
+        "title": f"CAMELS-US, {len(chosen)} basins, {' and '.join(products)} forcing",
         "source": str(root),
         "license": _LICENSE,
         "references": _CITATION,
+        "basins": how,
     }
-    return dataset
-
-
-class _Record(NamedTuple):
-    """One basin: its header, and two stretches of days."""
-
-    header: dict[str, float]
-    weather_start: np.datetime64
-    weather: npt.NDArray[np.float32]  # (variable, day)
-    flow_start: np.datetime64
-    flow: npt.NDArray[np.float32]  # (day,), mm/day
-
-
-def _folder(root: Path, name: str) -> Path:
-    folder = root / name
-    if folder.is_dir():
-        return folder
-    if not root.is_dir():
-        found = "a file" if root.exists() else "nothing"
-        raise MPTTError(
-            f"No CAMELS-US folder at {root}: found {found} there (looked from {Path.cwd()}). Give the folder that holds"
-            " basin_mean_forcing and usgs_streamflow; the data are at doi:10.5065/D6MW2F4D."
-        )
-    inside = next((path for depth in ("*", "*/*") for path in sorted(root.glob(f"{depth}/{name}"))), None)
-    raise MPTTError(
-        f"{root} has no folder {name}; it holds {listed(sorted(path.name for path in root.iterdir()))}."
-        + (f" There is one in {inside.parent}: give that as root." if inside else " Give the folder that has it.")
-    )
-
-
-def _product(products: Path, forcing: str) -> Path:
-    there = sorted(path.name for path in products.iterdir() if path.is_dir())
-    if forcing not in there:
-        raise MPTTError(f"No forcing {forcing!r} in {products}; products there: {listed(there)}.")
-    return products / forcing
-
-
-def _files(folder: Path, pattern: re.Pattern[str], like: str) -> dict[str, Path]:
-    """The file of each basin, in the folder or in folders of hydrologic units inside it."""
-    files: dict[str, Path] = {}
-    for path in [*folder.glob("*.txt"), *folder.glob("*/*.txt")]:
-        if match := pattern.fullmatch(path.name):
-            basin = match[1]
-            if basin in files:
-                raise MPTTError(f"Basin {basin} has two files, {files[basin]} and {path}; keep one of them.")
-            files[basin] = path
-    if not files:
-        raise MPTTError(f"No file {like} in {folder}, nor in folders inside it. Unpack the data there.")
-    return files
-
-
-def _choose(
-    basins: Sequence[str] | str | Path | None, of_weather: Mapping[str, Path], of_flow: Mapping[str, Path], forcing: str
-) -> list[str]:
-    known = sorted(set(of_weather) | set(of_flow))
-    lacks = {
-        basin: f"{forcing} forcing" if basin in of_flow else "streamflow"
-        for basin in known
-        if not (basin in of_weather and basin in of_flow)
+    if simulated:
+        about["model_seed"] = listed((f"{basin} {simulated[basin][0]}" for basin in chosen), most=1000)
+    settings = {
+        "class_path": "CAMELSUSDataModule",
+        "init_args": {"root": str(root), "forcing": products[0] if len(products) == 1 else products},
     }
-    if basins is None:
-        incomplete = [f"{basin} (no {what})" for basin, what in lacks.items()]
-        if len(lacks) == len(known):
-            raise MPTTError(f"No basin has both {forcing} forcing and streamflow: {listed(incomplete)}.")
-        if lacks:
-            warnings.warn(
-                f"{len(lacks)} of {len(known)} basins left out: {listed(incomplete)}.", MPTTWarning, stacklevel=3
-            )
-        return [basin for basin in known if basin not in lacks]
-    chosen = _basin_list(basins) if isinstance(basins, str | Path) else list(basins)
-    if not chosen:
-        raise MPTTError("The list of basins is empty; basins=None reads all.")
-    for basin in chosen:
-        if not isinstance(basin, str):
-            hint = f"{basin:08d}" if isinstance(basin, int | np.integer) else "01031500"
-            raise MPTTError(f"A basin is a string of 8 digits, as {hint!r}; found {basin!r} ({type(basin).__name__}).")
-    if unknown := [basin for basin in chosen if basin not in of_weather and basin not in of_flow]:
-        near = difflib.get_close_matches(unknown[0], known, n=3)
-        hint = f"Near {unknown[0]!r}: {', '.join(near)}" if near else f"There are {listed(known)}"
-        raise MPTTError(f"No file of basin {listed(unknown)}. {hint}.")
-    if lacking := [f"{basin} (no {lacks[basin]})" for basin in chosen if basin in lacks]:
-        raise MPTTError(f"Basins asked for are not complete: {listed(lacking)}.")
-    if twice := sorted({basin for basin in chosen if chosen.count(basin) > 1}):
-        raise MPTTError(f"Basins asked for more than once: {listed(twice)}.")
-    return chosen
+    coords = {"site": ("site", np.array(chosen), {"long_name": "USGS gauge id"})}
+    return Source("CAMELS-US", root, chosen, basin_files.read, xr.Dataset(fixed, coords), about, settings)
 
 
-def _basin_list(path: str | Path) -> list[str]:
-    if not Path(path).is_file():
-        raise MPTTError(
-            f"No list of basins at {path} (looked from {Path.cwd()}). Give the path of a text file with an id a line,"
-            " or a list of ids, as ['01031500']."
+def recognise_camels_us(path: Path) -> bool:
+    """Whether a folder holds CAMELS-US as published."""
+    return all((path / name).is_dir() for name in FOLDERS)
+
+
+LAYOUT = Layout(
+    "camels_us",
+    "CAMELS-US as published: basin_mean_forcing/, usgs_streamflow/, camels_attributes_v2.0/",
+    recognise_camels_us,
+    camels_us_source,
+)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of each basin, by product for the weather; of the model with its seed."""
+
+    weather: Mapping[str, Mapping[str, Path]]
+    flow: Mapping[str, Path]
+    model: Mapping[str, tuple[str, Path]]
+    area: Mapping[str, float]  # m2
+
+    def read(self, basin: str) -> xr.Dataset:
+        """One basin's series on its own days, from the first to the last of any of its files."""
+        parts: list[tuple[Mapping[str, Mapping[str, str]], Stretch]] = []
+        for product, files in self.weather.items():
+            ending = f"_{product}" if len(self.weather) > 1 else ""
+            of_product = f", {product}" if ending else ""
+            texts = {f"{name}{ending}": described(unit, what + of_product) for name, (unit, what) in FORCING.items()}
+            parts.append((texts, read_weather(files[basin])))
+        parts.append((_STREAMFLOW, read_flow(self.flow[basin], basin, self.area[basin])))
+        if self.model:
+            texts = {name: described(unit, what) for name, unit, what in MODEL.values()}
+            parts.append((texts, read_model(self.model[basin][1])))
+        return _joined(parts)
+
+
+def _joined(parts: Sequence[tuple[Mapping[str, Mapping[str, str]], Stretch]]) -> xr.Dataset:
+    start = min(stretch.start for _, stretch in parts)
+    days = int((max(stretch.stop for _, stretch in parts) - start) / np.timedelta64(1, "D"))
+    variables = {}
+    for texts, stretch in parts:
+        first = int((stretch.start - start) / np.timedelta64(1, "D"))
+        for (name, attrs), values in zip(texts.items(), stretch.values, strict=True):
+            whole = np.full(days, np.nan, np.float32)
+            whole[first : first + len(values)] = values
+            variables[name] = ("time", whole, attrs)
+    return xr.Dataset(variables, {"time": (start + np.arange(days)).astype("datetime64[s]")})
+
+
+def _headers(basins: Sequence[str], weather: Mapping[str, Mapping[str, Path]]) -> dict[str, dict[str, float]]:
+    """The header of each basin's file of the first product; warns where another's area is not the same."""
+    first, *others = weather.values()
+    headers = {basin: read_header(first[basin]) for basin in basins}
+    differ = [
+        basin
+        for basin in basins
+        if any(abs(read_header(files[basin])["area"] / headers[basin]["area"] - 1) > 0.01 for files in others)
+    ]
+    if differ:
+        warnings.warn(
+            f"The areas in the forcing files of {len(differ)} basin(s) differ by more than 1 % between products, and"
+            f" streamflow in mm/day is over that of {next(iter(weather))}: {listed(differ)}.",
+            MPTTWarning,
+            stacklevel=3,
         )
-    return Path(path).read_text(encoding="utf-8-sig").split()
+    return headers
 
 
-def _read_basin(basin: str, weather_file: Path, flow_file: Path) -> _Record:
-    header, weather_start, weather = _read_weather(weather_file)
-    flow_start, flow = _read_flow(flow_file, basin, header["area"])
-    return _Record(header, weather_start, weather, flow_start, flow)
-
-
-def _read_weather(path: Path) -> tuple[dict[str, float], np.datetime64, npt.NDArray[np.float32]]:
-    content = read_text(path)
-    top = content.decode("utf-8-sig").split("\n", 4)
-    if len(top) < 5 or not top[4].strip():
-        raise MPTTError(
-            f"{path} is cut short: {len(content.splitlines())} line(s), where latitude, elevation, area, a line of"
-            " column names and a row a day are due. Get an intact copy."
-        )
-    header = {name: _header_number(path, line, name, top[line - 1]) for line, name in enumerate(HEADER, start=1)}
-    if header["area"] <= 0:
-        raise MPTTError(
-            f"{path}, line 3: the area is {header['area']:g} m2; streamflow in mm/day needs a positive one."
-        )
-    # Products differ in case and in spaces or tabs, and all write the unit in brackets.
-    columns = [re.sub(r"\(.*", "", name).lower() for name in top[3].split()]
-    if missing := [name for name in dict.fromkeys([*_DATE, *FORCING, *columns]) if columns.count(name) != 1]:
-        raise MPTTError(
-            f"{path}, line 4: column(s) {', '.join(missing)} not there once. Due are Year Mnth Day Hr"
-            f" {' '.join(FORCING)}, found {top[3].strip()[:200]!r}."
-        )
-    kinds = {name: "int64" if name in _DATE else "float64" for name in columns}
-    text = TextTable(path, content, kinds, skip=4, separator=None, date_fault=_date_fault)
-    table = text.read()
-    return header, _first_day(text, table), table[list(FORCING)].to_numpy(np.float32).T
-
-
-def _header_number(path: Path, line: int, name: str, text: str) -> float:
-    try:
-        number = float(text)
-        if math.isfinite(number):
-            return number
-    except ValueError:
-        pass
-    unit = "m2" if name == "area" else HEADER[name][0]
-    raise MPTTError(f"{path}, line {line}: the {name} ({unit}), one number, is due here; found {text.strip()[:120]!r}.")
-
-
-def _read_flow(path: Path, basin: str, area: float) -> tuple[np.datetime64, npt.NDArray[np.float32]]:
-    text = TextTable(path, read_text(path), _FLOW, skip=0, separator=None, date_fault=_date_fault)
-    table = text.read()
-    if (other := table["gauge"] != int(basin)).any():
-        found = f"{table['gauge'].to_numpy()[other.to_numpy().argmax()]:08d}"
-        raise MPTTError(f"{path} has rows of gauge {found}, by its name it is of {basin}.")
-    cubic_feet = table["flow"].to_numpy()
-    missing = (cubic_feet == _NO_FLOW) | (table["flag"] == "M").to_numpy()
-    depth = cubic_feet * (_CUBIC_FOOT * 86400 * 1000 / area)
-    return _first_day(text, table), np.where(missing, np.nan, depth).astype(np.float32)
-
-
-def _first_day(text: TextTable, table: pd.DataFrame) -> np.datetime64:
-    """The first of the rows' dates, once they are known to be a day apart."""
-    days, valid = _days(*(table[name].to_numpy() for name in _DATE))
-    if not valid.all():
-        text.refuse("a row has no valid date")
-    check_days(text.path, days)
-    first: np.datetime64 = days[0]
-    return first
-
-
-def _date_fault(row: Mapping[str, str]) -> str | None:
-    date = np.array([[int(row[name])] for name in _DATE])
-    return None if _days(*date)[1].all() else f"{'-'.join(row[name] for name in _DATE)} is not a date"
-
-
-def _days(
-    year: npt.NDArray[np.int64], month: npt.NDArray[np.int64], day: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.datetime64], npt.NDArray[np.bool_]]:
-    """Dates, and whether they are in the calendar; years that no gauge has seen are slips too."""
-    months = (12 * (year - 1970) + month - 1).astype("datetime64[M]")
-    days: npt.NDArray[np.datetime64] = months.astype("datetime64[D]") + (day - 1).astype("timedelta64[D]")
-    valid = (year >= 1800) & (year <= 2200) & (month >= 1) & (month <= 12) & (days.astype("datetime64[M]") == months)
-    return days, valid
-
-
-def _assemble(basins: list[str], records: list[_Record]) -> xr.Dataset:
-    start = min(min(record.weather_start, record.flow_start) for record in records)
-    stop = max(
-        max(record.weather_start + record.weather.shape[1] * _DAY, record.flow_start + len(record.flow) * _DAY)
-        for record in records
-    )
-    days = int((stop - start) // _DAY)
-    weather = np.full((len(FORCING), len(records), days), np.nan, dtype=np.float32)
-    flow = np.full((len(records), days), np.nan, dtype=np.float32)
-    for site, record in enumerate(records):
-        first = int((record.weather_start - start) // _DAY)
-        weather[:, site, first : first + record.weather.shape[1]] = record.weather
-        first = int((record.flow_start - start) // _DAY)
-        flow[site, first : first + len(record.flow)] = record.flow
-    variables: dict[str, Any] = {
-        name: (("site", "time"), values, described(*FORCING[name]))
-        for name, values in zip(FORCING, weather, strict=True)
-    }
-    variables["streamflow"] = (("site", "time"), flow, described("mm/day", "streamflow over the area of the basin"))
+def _header_variables(basins: Sequence[str], headers: Mapping[str, Mapping[str, float]]) -> dict[str, xr.Variable]:
+    variables = {}
     for name, texts in HEADER.items():
-        values = np.array([record.header[name] for record in records])
+        values = np.array([headers[basin][name] for basin in basins])
         values = (values / 1e6 if name == "area" else values).astype(np.float32)
-        variables[name] = ("site", values, described(*texts))
-    time = (start + np.arange(days)).astype("datetime64[s]")
-    return xr.Dataset(variables, {"site": ("site", np.array(basins), {"long_name": "USGS gauge id"}), "time": time})
+        variables[name] = xr.Variable("site", values, described(*texts))
+    return variables

@@ -81,13 +81,55 @@ ATTRIBUTES = {
 }
 
 
-def read_attributes(root: Path, basins: Sequence[str], taken: Container[Any]) -> dict[str, xr.Variable]:
+_FOLDER = "camels_attributes_v2.0"
+
+
+def attribute_files(root: Path, attributes_root: Path | None = None) -> list[Path]:
+    """The files `camels_*.txt`, in `camels_attributes_v2.0` or not, in the root or beside it.
+
+    Args:
+        root: the folder of the data set.
+        attributes_root: look here, and only here.
+
+    Raises:
+        MPTTError: there are none.
+    """
+    if attributes_root is None:
+        folders = [root / _FOLDER, root, root.resolve().parent / _FOLDER]
+        way_out = "Put them there (doi:10.5065/D6G73C3Q), give their folder as attributes_root, or"
+    else:
+        folders = [attributes_root / _FOLDER, attributes_root]
+        way_out = "Give the folder that has them (doi:10.5065/D6G73C3Q), or"
+    files = next((files for folder in folders if (files := sorted(folder.glob("camels_*.txt")))), None)
+    if not files:
+        places = ", nor in ".join(map(str, folders))
+        raise MPTTError(f"No attribute file camels_*.txt in {places}. {way_out} read without (attributes=False).")
+    return files
+
+
+def attribute_numbers(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Some columns of one attribute file as numbers, missing NaN, indexed by gauge id.
+
+    Raises:
+        MPTTError: the file is not as published, or a column is not there or not of numbers.
+    """
+    table = _attribute_table(path)
+    numbers = {name: _numbers_or_text(table[name]) for name in columns if name in table}
+    if lacking := [name for name in columns if name not in numbers or numbers[name].dtype.kind != "f"]:
+        raise MPTTError(f"{path} has no column of numbers {listed(lacking)}; it has {listed(table.columns)}.")
+    return pd.DataFrame(numbers)
+
+
+def read_attributes(
+    root: Path, basins: Sequence[str], taken: Container[Any], attributes_root: Path | None = None
+) -> dict[str, xr.Variable]:
     """Read the columns of `camels_attributes_v2.0/camels_*.txt`, joined by gauge id.
 
     Args:
-        root: the folder of the data set, or the one with the files.
+        root: the folder of the data set.
         basins: gauge ids.
         taken: names that no column may have.
+        attributes_root: the folder of the attribute files, where that is another.
 
     Returns:
         Variables on (site,): float32 with NaN, or text with "" where a basin has none.
@@ -95,16 +137,9 @@ def read_attributes(root: Path, basins: Sequence[str], taken: Container[Any]) ->
     Raises:
         MPTTError: no file, or one that is not as published.
     """
-    folders = [root / "camels_attributes_v2.0", root]
-    files = next((files for folder in folders if (files := sorted(folder.glob("camels_*.txt")))), None)
-    if not files:
-        raise MPTTError(
-            f"No attribute file camels_*.txt in {folders[0]}, nor in {root}. Put them there (doi:10.5065/D6G73C3Q), or"
-            " read without (attributes=False)."
-        )
     variables: dict[str, xr.Variable] = {}
     absent: dict[str, str] = {}
-    for path in files:
+    for path in attribute_files(root, attributes_root):
         table = _attribute_table(path)
         absent |= {basin: path.name for basin in basins if basin not in table.index}
         for name in map(str, table.columns):

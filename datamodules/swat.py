@@ -14,6 +14,7 @@ import xarray as xr
 
 from mptt.datamodules.preparing.checks import listed, site_names
 from mptt.datamodules.preparing.derived import bent_day_of_year
+from mptt.datamodules.reading.source import Layout, Source
 from mptt.datamodules.reading.tables import TextTable, check_days, described, read_text
 from mptt.datamodules.series import SeriesDataModule
 from mptt.errors import MPTTError
@@ -138,6 +139,46 @@ def read_swat_csv(path: str | Path) -> xr.Dataset:
         name: (("site", "time"), table[name].to_numpy()[None], _attributes(name)) for name in header if name != "Date"
     }
     return xr.Dataset(variables, {"site": [path.stem], "time": time}, {"source": str(path)})
+
+
+def swat_csv_source(path: str | Path) -> Source:
+    """A daily SWAT table as a data set of one site, read when it is asked for; `read_swat_csv` says what it may hold."""
+    path = Path(path)
+    _check_file(path)
+    about = {
+        "title": f"SWAT table {path.name}, one site",
+        "source": str(path),
+        "license": "Of those who ran the simulation; SWAT itself is in the public domain.",
+        "references": (
+            "Xu et al. (2024), Message Propagation Through Time, SIAM Data Mining, arXiv:2309.16882; Arnold et al."
+            " (1998), Large area hydrologic modeling and assessment, doi:10.1111/j.1752-1688.1998.tb05961.x"
+        ),
+    }
+    settings = {"class_path": "SWATDataModule", "init_args": {"path": str(path)}}
+    sites = xr.Dataset(coords={"site": [path.stem]})
+    return Source("SWAT table", path, [path.stem], lambda _: _one_site(path), sites, about, settings)
+
+
+def recognise_swat_csv(path: Path) -> bool:
+    """Whether a path is a CSV file with a column Date and at least two of SWAT's."""
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        first = file.readline(65_536)
+    names = [name.strip() for name in first.decode("utf-8-sig", errors="replace").split(",")]
+    return "Date" in names and len({*names} & {*SWAT_COLUMNS}) >= 2
+
+
+def _one_site(path: Path) -> xr.Dataset:
+    return read_swat_csv(path).isel(site=0).drop_vars("site")
+
+
+LAYOUT = Layout(
+    "swat_csv",
+    "the MPTT paper's daily table of a SWAT basin: one CSV file, a column a variable",
+    recognise_swat_csv,
+    swat_csv_source,
+)
 
 
 def write_swat_csv(dataset: xr.Dataset, path: str | Path) -> None:

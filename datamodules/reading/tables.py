@@ -120,9 +120,9 @@ def read_text(path: Path) -> bytes:
     """The content of a UTF-8 text file.
 
     Raises:
-        MPTTError: it is empty, or something else.
+        MPTTError: it cannot be opened, is empty, or something else.
     """
-    content = path.read_bytes()
+    content = read_file(path)
     if not content.strip():
         raise MPTTError(f"{path} is empty. Get an intact copy.")
     try:
@@ -132,6 +132,19 @@ def read_text(path: Path) -> bytes:
     except ValueError as error:
         raise MPTTError(f"{path} is not a text file in UTF-8 ({error}). Unpack it, or get an intact copy.") from error
     return content
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        MPTTError: it cannot be opened.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise MPTTError(f"{path} cannot be opened: {reason}. Check the path and who may read it.") from error
 
 
 def check_days(path: Path, days: npt.NDArray[np.datetime64]) -> None:
