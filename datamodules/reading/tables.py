@@ -68,9 +68,17 @@ class TextTable:
                 self.refuse(str(error))
         # The parser fills short lines up with missing values.
         floats = [name for name, kind in self.columns.items() if kind.startswith("float")]
-        if table.iloc[:, -1].isna().any() or np.isinf(table[floats].to_numpy()).any():
+        cut = table.iloc[:, -1].isna().any() and not self._full(len(table))
+        if cut or np.isinf(table[floats].to_numpy()).any():
             self._check_lines()
         return table
+
+    def _full(self, rows: int) -> bool:
+        """Whether counting separators shows that no line is short; False may also be that counting does not tell."""
+        if self.separator is None or b'"' in self.content:
+            return False
+        below = self.content.split(b"\n", self.skip)[self.skip :]
+        return bool(below) and below[0].count(self.separator.encode()) == rows * (len(self.columns) - 1)
 
     def refuse(self, reason: str) -> NoReturn:
         """Name the first line that is no row of the table, or else the reason that something went wrong."""
@@ -120,9 +128,9 @@ def read_text(path: Path) -> bytes:
     """The content of a UTF-8 text file.
 
     Raises:
-        MPTTError: it is empty, or something else.
+        MPTTError: it cannot be opened, is empty, or something else.
     """
-    content = path.read_bytes()
+    content = read_file(path)
     if not content.strip():
         raise MPTTError(f"{path} is empty. Get an intact copy.")
     try:
@@ -132,6 +140,25 @@ def read_text(path: Path) -> bytes:
     except ValueError as error:
         raise MPTTError(f"{path} is not a text file in UTF-8 ({error}). Unpack it, or get an intact copy.") from error
     return content
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        MPTTError: it cannot be opened.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MPTTError(
+            f"{path} cannot be opened: {error.strerror or error}. Check the path and who may read it."
+        ) from error
+
+
+def likely_separator(header: str) -> str:
+    """What stands between the names in a header line: a comma, a semicolon or a tab."""
+    return max(",;\t", key=header.count)
 
 
 def check_days(path: Path, days: npt.NDArray[np.datetime64]) -> None:
