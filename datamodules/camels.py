@@ -15,7 +15,7 @@ import xarray as xr
 from mptt.datamodules.camels_countries import COUNTRIES, Country
 from mptt.datamodules.preparing.checks import check_choice, listed
 from mptt.datamodules.reading.attributes import attribute_table, joined, variables_on_sites
-from mptt.datamodules.reading.choosing import Sites, chosen_sites, complete_sites
+from mptt.datamodules.reading.choosing import Sites, chosen_sites, complete_sites, named_sites
 from mptt.datamodules.reading.daily import read_daily_csv
 from mptt.datamodules.reading.source import Layout, Source
 from mptt.datamodules.reading.tables import described
@@ -126,7 +126,8 @@ def camels_source(root: str | Path, country: str | None = None, sites: Sites = N
         if found.simulated_site is None:
             raise MPTTError(f"{found.title} has no simulated series; leave out simulated=True.")
         simulations = _series(home, found.simulated_series, found.simulated_site)
-    chosen = chosen_sites(sites, sorted(files), root)
+    named = named_sites(sites)
+    chosen = chosen_sites(named, sorted(files), root)
     if simulated and (absent := [site for site in chosen if site not in simulations]):
         warnings.warn(
             f"{len(absent)} of {len(chosen)} sites have no simulated series: {listed(absent)}.",
@@ -155,7 +156,7 @@ def camels_source(root: str | Path, country: str | None = None, sites: Sites = N
         },
         {
             "class_path": "CAMELSDataModule",
-            "init_args": {"root": str(root), "country": found.code, "simulated": simulated},
+            "init_args": {"root": str(root), "country": found.code, "sites": named, "simulated": simulated},
         },
     )
 
@@ -186,7 +187,7 @@ def _find(root: Path, code: str | None) -> tuple[Country, Path]:
     codes = [code] if code in found else sorted(found) if code is None else []
     if not codes:
         wanted = [COUNTRIES[code]] if code else list(COUNTRIES.values())
-        like = " or ".join(f"{country.series[0]} ({country.title}, {country.site.pattern})" for country in wanted)
+        like = " or ".join(f"{country.series[0]} of {country.title}" for country in wanted)
         there = listed(sorted(path.name for path in root.iterdir())) if root.is_dir() else "nothing to look into"
         raise MPTTError(
             f"No files {like} in {root} (looked from {Path.cwd()}), nor in folders inside it; found {there}. Give the"
@@ -223,7 +224,7 @@ def _series(home: Path, patterns: Sequence[str], site: re.Pattern[str]) -> dict[
 
 def _read(path: Path, country: Country, area: float) -> xr.Dataset:
     """One file; streamflow is added where only the discharge is there."""
-    table = read_daily_csv(path, country.date)
+    table = read_daily_csv(path, country.date, lambda column: _plain(column)[0] in country.columns)
     variables: dict[str, Any] = {}
     for column, values in table.columns.items():
         name, units, meaning = _named(path, column, country)
@@ -246,14 +247,19 @@ def _read(path: Path, country: Country, area: float) -> xr.Dataset:
 
 def _named(path: Path, column: str, country: Country) -> tuple[str, str, str]:
     """Variable, units and long name of a column."""
-    match = _WITH_UNIT.fullmatch(column)
-    plain, said = (match[1], _SAME.get(match[2], match[2])) if match else (column, "")
+    plain, said = _plain(column)
     if plain not in country.columns:
         return plain, said, plain
     name, units, meaning = country.columns[plain]
     if said not in ("", units, country.misnamed.get(plain)):
         raise MPTTError(f"{path}: the column {column} is in {said}; in {country.title} {plain} is in {units}.")
     return name, units, meaning
+
+
+def _plain(column: str) -> tuple[str, str]:
+    """A column's name and the units in brackets after it."""
+    match = _WITH_UNIT.fullmatch(column)
+    return (match[1], _SAME.get(match[2], match[2])) if match else (column, "")
 
 
 def _attributes(home: Path, country: Country, sites: Sequence[str], simulated: bool) -> dict[str, xr.Variable]:

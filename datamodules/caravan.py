@@ -17,7 +17,7 @@ from mptt.datamodules.caravan_series import DAY, dimension, loaded, read_series,
 from mptt.datamodules.caravan_variables import ATTRIBUTES, WORDS, about_attribute
 from mptt.datamodules.preparing.checks import check_choice, listed, site_names
 from mptt.datamodules.reading.attributes import variables_on_sites
-from mptt.datamodules.reading.choosing import Sites, chosen_sites, complete_sites
+from mptt.datamodules.reading.choosing import Sites, chosen_sites, complete_sites, named_sites
 from mptt.datamodules.reading.daily import sorted_days
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.datamodules.reading.source import Layout, Source, source_of
@@ -160,22 +160,22 @@ def caravan_source(
         raise MPTTError(f"sources is a list of names; for one source, [{sources!r}].")
     if format is not None:
         check_choice("format", format, tuple(FORMATS))
-    settings = {
-        "class_path": "CaravanDataModule",
-        "init_args": {"root": str(root), "sources": None if sources is None else list(sources), "format": format},
-    }
+    named = named_sites(sites)
+    chosen_by = {"sources": None if sources is None else list(sources), "sites": named, "format": format}
+    settings = {"class_path": "CaravanDataModule", "init_args": {"root": str(root), **chosen_by}}
     if root.is_file():
-        return _of_one_file(root, sources, sites, settings)
+        return _of_one_file(root, sources, named, settings)
     tables: list[pd.DataFrame] = []
     files: dict[str, Path] = {}
     for name, found in find_sources(root, sources).items():
-        table = read_attribute_files(name, found)
-        of_gauge = series_files(name, found, table.index, format)
+        of_gauge = found.of(format)
+        if named is None or set(named) & set(of_gauge):
+            tables.append(read_attribute_files(name, found))
+            of_gauge = series_files(name, of_gauge, tables[-1].index)
         if both := sorted(set(of_gauge) & set(files)):
             raise MPTTError(f"Gauge {listed(both)} is in two sources of {root}; read one of them, with sources=[...].")
-        tables.append(table)
         files |= of_gauge
-    chosen = chosen_sites(sites, list(files), root)
+    chosen = chosen_sites(named, list(files), root)
     if not chosen:
         raise MPTTError(f"{root} has no series {'of format ' + format if format else ''} of any gauge.")
     attributes = _attributes(tables, chosen)
@@ -199,7 +199,8 @@ def _attributes(tables: Sequence[pd.DataFrame], sites: Sequence[str]) -> dict[st
         raise MPTTError(
             f"Gauge {table.index[again][0]} is in the attributes of two sources; read one of them, with sources=[...]."
         )
-    if absent := [site for site in sites if site not in table.index]:
+    absent = [site for site in sites if site not in table.index]
+    if absent and len(table):
         warnings.warn(
             f"{len(absent)} of {len(sites)} gauges are in no attribute file, and lack attributes: {listed(absent)}.",
             MPTTWarning,
@@ -213,11 +214,12 @@ def _of_one_file(path: Path, sources: Sequence[str] | None, sites: Sites, settin
     """Many basins in one NetCDF file: series on (basin, day), attributes on (basin,)."""
     file = open_dataset(path)
     gauge, day = dimension(path, file, _GAUGE), dimension(path, file, DAY)
-    order = sorted_days(path, file.indexes[day])
+    order, days = sorted_days(path, file.indexes[day])
     dataset = file.rename({gauge: "site", day: "time"})
-    dataset = dataset.assign_coords(site=np.array([site.strip() for site in site_names(dataset)], dtype=np.str_))
     if not np.array_equal(order, np.arange(len(order))):
         dataset = dataset.isel(time=order)
+    names = np.array([site.strip() for site in site_names(dataset)], dtype=np.str_)
+    dataset = dataset.assign_coords(site=names, time=("time", days))
     series, fixed = {}, {}
     for name, values in dataset.data_vars.items():
         if set(values.dims) == {"site", "time"}:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,19 +108,18 @@ def read_attribute_files(name: str, files: Files) -> pd.DataFrame:
     return joined(tables)
 
 
-def series_files(name: str, files: Files, known: pd.Index, form: str | None) -> dict[str, Path]:
+def series_files(name: str, files: Mapping[str, Path], known: pd.Index) -> dict[str, Path]:
     """The file of each gauge of a source; a warning names files that are of none, by their names.
 
     Args:
         name: of the source.
-        files: of the source.
+        files: by their names without the ending.
         known: gauge ids that have attributes.
-        form: the format asked for.
     """
     ids = set(known)
     of_gauge = {}
     odd = []
-    for site, path in sorted(files.of(form).items()):
+    for site, path in sorted(files.items()):
         prefixed = site.lower().startswith(f"{name.lower()}_") or not ids
         if site in ids or (prefixed and _SITE.fullmatch(site)):
             of_gauge[site] = path

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from mptt.datamodules.caravan_files import FORMATS
-from mptt.datamodules.caravan_variables import about_series, disagreement, said_in, table_of_units
+from mptt.datamodules.caravan_variables import SERIES, about_series, disagreement, said_in, table_of_units
 from mptt.datamodules.reading.daily import read_daily_csv, sorted_days
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.errors import MPTTError, MPTTWarning
@@ -26,7 +26,7 @@ def read_series(path: Path) -> xr.Dataset:
 
 
 def _read_csv(path: Path) -> xr.Dataset:
-    table = read_daily_csv(path)
+    table = read_daily_csv(path, numeric=SERIES.__contains__)
     variables = {name: ("time", values, about_series(name)) for name, values in table.columns.items()}
     return xr.Dataset(variables, {"time": table.days})
 
@@ -34,7 +34,7 @@ def _read_csv(path: Path) -> xr.Dataset:
 def _read_netcdf(path: Path) -> xr.Dataset:
     with open_dataset(path) as file:
         day = dimension(path, file, DAY)
-        order = sorted_days(path, file.indexes[day])
+        order, days = sorted_days(path, file.indexes[day])
         said = table_of_units(str(file.attrs.get("Units", "")))
         variables = {}
         for name, values in file.data_vars.items():
@@ -42,7 +42,7 @@ def _read_netcdf(path: Path) -> xr.Dataset:
             if flat.dims == (day,) and flat.dtype.kind in "fiu":
                 about = said_about(path, str(name), flat, said)
                 variables[str(name)] = ("time", loaded(path, flat)[order].astype(np.float32), about)
-        return xr.Dataset(variables, {"time": ("time", file.indexes[day][order])})
+        return xr.Dataset(variables, {"time": ("time", days)})
 
 
 def said_about(path: Path, name: str, values: xr.DataArray, table: dict[str, tuple[str, str]]) -> dict[str, str]:

@@ -16,6 +16,20 @@ from mptt.errors import MPTTError, MPTTWarning
 Sites = Sequence[str] | str | Path | None
 
 
+def named_sites(sites: Sites) -> list[str] | None:
+    """The sites asked for, whether they are there or not; None for all.
+
+    Raises:
+        MPTTError: no list at that path, or none asked for.
+    """
+    if sites is None:
+        return None
+    chosen = _listed_in(sites) if isinstance(sites, str | Path) else list(sites)
+    if not chosen:
+        raise MPTTError("The list of sites is empty; sites=None reads all.")
+    return chosen
+
+
 def chosen_sites(sites: Sites, there: Sequence[str], where: Path) -> list[str]:
     """The sites asked for, in their order.
 
@@ -27,11 +41,9 @@ def chosen_sites(sites: Sites, there: Sequence[str], where: Path) -> list[str]:
     Raises:
         MPTTError: no list at that path, none asked for, an id that is no text, is not there or comes twice.
     """
-    if sites is None:
+    chosen = named_sites(sites)
+    if chosen is None:
         return list(there)
-    chosen = _listed_in(sites) if isinstance(sites, str | Path) else list(sites)
-    if not chosen:
-        raise MPTTError("The list of sites is empty; sites=None reads all.")
     for site in chosen:
         if not isinstance(site, str):
             raise MPTTError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from mptt.datamodules.preparing.checks import listed, moments
 from mptt.datamodules.reading.tables import TextTable, likely_separator, read_text
-from mptt.errors import MPTTError
+from mptt.errors import MPTTError, MPTTWarning
 
 Days = npt.NDArray[np.datetime64]
 _MIDNIGHT = ("", " 00:00", "T00:00", " 00:00:00", "T00:00:00")
@@ -32,7 +33,7 @@ class DailyTable:
     columns: Mapping[str, npt.NDArray[np.float32]]
 
 
-def read_daily_csv(path: Path, date: str = "date") -> DailyTable:
+def read_daily_csv(path: Path, date: str = "date", numeric: Callable[[str], bool] = lambda name: True) -> DailyTable:
     """Read a CSV file with a row a day.
 
     Rows may come in any order, and are sorted by date. Lines that begin with # above the header are passed over, and so
@@ -40,7 +41,9 @@ def read_daily_csv(path: Path, date: str = "date") -> DailyTable:
 
     Args:
         path: of the file, UTF-8.
-        date: the column with the dates, YYYY-MM-DD (a time of 00:00 may follow); the others hold numbers.
+        date: the column with the dates, YYYY-MM-DD (a time of 00:00 may follow).
+        numeric: of a column's name, whether it must hold numbers. Others may also hold text; those are left out, with a
+            warning.
 
     Raises:
         MPTTError: no such file, not a text file, no row, no such column, a line that is not a row of the table, a date
@@ -49,8 +52,8 @@ def read_daily_csv(path: Path, date: str = "date") -> DailyTable:
     content = read_text(path)
     skip, separator, header = _header(path, content, date)
     names = [name or f"(column {nth} without a name)" for nth, name in enumerate(header, start=1)]
-    kinds = {name: "str" if name == date or not known else "float32" for name, known in zip(names, header, strict=True)}
-    text = TextTable(path, content, kinds, skip, separator, _date_fault(date))
+    strict = [name for name in header if name and name != date and numeric(name)]
+    text = TextTable(path, content, _kinds(names, strict), skip, separator, _date_fault(date))
     table = text.read()
     if table.empty:
         raise MPTTError(f"{path} has no row below its header. Get an intact copy.")
@@ -60,7 +63,16 @@ def read_daily_csv(path: Path, date: str = "date") -> DailyTable:
     if (step == 0).any():
         _again(date, text)
     check_daily(path, step)
-    columns = {name: table[name].to_numpy()[order] for name in header if name and name != date}
+    loose = {name: _numbers(text, table[name]) for name in header if name and name != date and name not in strict}
+    if words := [name for name, numbers in loose.items() if numbers is None]:
+        warnings.warn(
+            f"Columns of text among the series in {path.parent} are left out: {listed(words)}.",
+            MPTTWarning,
+            stacklevel=3,
+        )
+    known = {name: table[name].to_numpy() for name in strict}
+    known |= {name: numbers for name, numbers in loose.items() if numbers is not None}
+    columns = {name: known[name][order] for name in header if name in known}
     return DailyTable(days[order].astype("datetime64[s]"), columns)
 
 
@@ -79,8 +91,11 @@ def check_daily(path: Path, step: npt.NDArray[np.int64]) -> None:
         raise MPTTError(f"The rows of {path} are usually {usual} days apart; a row a day is due.")
 
 
-def sorted_days(path: Path, time: pd.Index) -> npt.NDArray[np.int64]:
-    """The order in which the dates of a NetCDF file go up.
+def sorted_days(path: Path, time: pd.Index) -> tuple[npt.NDArray[np.int64], pd.Index]:
+    """The dates of a NetCDF file in order.
+
+    Returns:
+        The order in which they go up, and the dates in that order; datetime64 is put at the start of the day.
 
     Raises:
         MPTTError: no dates, one that comes twice, a time of day that changes, or dates that are not days.
@@ -97,7 +112,10 @@ def sorted_days(path: Path, time: pd.Index) -> npt.NDArray[np.int64]:
         date = time[order[int(odd.argmax()) + 1]]
         raise MPTTError(f"{path}: the date {date} is no whole number of days after the one before it.")
     check_daily(path, step // 86_400_000_000)
-    return order
+    dates = time[order]
+    if isinstance(dates, pd.DatetimeIndex):
+        dates = pd.DatetimeIndex(dates.to_numpy().astype("datetime64[D]").astype("datetime64[s]"))
+    return order, dates
 
 
 def _header(path: Path, content: bytes, date: str) -> tuple[int, str, list[str]]:
@@ -113,6 +131,24 @@ def _header(path: Path, content: bytes, date: str) -> tuple[int, str, list[str]]
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
         raise MPTTError(f"{path} has more than one column {listed(twice)}. Rename or remove one.")
     return above + 1, separator, header
+
+
+def _kinds(names: Sequence[str], numbers: Collection[str]) -> dict[str, str]:
+    return {name: "float32" if name in numbers else "str" for name in names}
+
+
+def _numbers(text: TextTable, column: pd.Series[str]) -> npt.NDArray[np.float32] | None:
+    """A column as numbers; None if it holds text throughout."""
+    known = column.notna()
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    right = int(np.isfinite(numbers).sum())
+    if right == int(known.sum()):
+        return numbers.astype(np.float32)
+    if 2 * right >= int(known.sum()):
+        kinds = _kinds(list(text.columns), [str(column.name)])
+        strict = TextTable(text.path, text.content, kinds, text.skip, text.separator, text.date_fault)
+        strict.refuse(f"{column.name} holds numbers and text")
+    return None
 
 
 def _date_fault(date: str) -> Callable[[Mapping[str, str]], str | None]:
