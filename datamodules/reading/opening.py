@@ -32,7 +32,9 @@ def open_dataset(dataset: xr.Dataset | str | Path) -> xr.Dataset:
         )
     decoder = xr.coders.CFDatetimeCoder(time_unit="s")  # by default years after 2262 become cftime
     try:
-        return xr.open_dataset(path, engine="zarr" if path.is_dir() else None, decode_times=decoder)
+        engine = "zarr" if path.is_dir() else None
+        # Numbers of days, as lengths of dry spells, stay numbers.
+        return xr.open_dataset(path, engine=engine, decode_times=decoder, decode_timedelta=False)
     except Exception as error:  # every engine has its own
         raise MPTTError(
             f"{path} cannot be read as a {'Zarr store' if path.is_dir() else 'NetCDF file'}: {error}"

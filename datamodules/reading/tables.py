@@ -68,9 +68,17 @@ class TextTable:
                 self.refuse(str(error))
         # The parser fills short lines up with missing values.
         floats = [name for name, kind in self.columns.items() if kind.startswith("float")]
-        if table.iloc[:, -1].isna().any() or np.isinf(table[floats].to_numpy()).any():
+        cut = table.iloc[:, -1].isna().any() and not self._full(len(table))
+        if cut or np.isinf(table[floats].to_numpy()).any():
             self._check_lines()
         return table
+
+    def _full(self, rows: int) -> bool:
+        """Whether counting separators shows that no line is short; False may also be that counting does not tell."""
+        if self.separator is None or b'"' in self.content:
+            return False
+        below = self.content.split(b"\n", self.skip)[self.skip :]
+        return bool(below) and below[0].count(self.separator.encode()) == rows * (len(self.columns) - 1)
 
     def refuse(self, reason: str) -> NoReturn:
         """Name the first line that is no row of the table, or else the reason that something went wrong."""
@@ -145,6 +153,11 @@ def read_file(path: Path) -> bytes:
     except OSError as error:
         reason = error.strerror or error
         raise MPTTError(f"{path} cannot be opened: {reason}. Check the path and who may read it.") from error
+
+
+def likely_separator(header: str) -> str:
+    """What stands between the names in a header line: a comma, a semicolon or a tab."""
+    return max(",;\t", key=header.count)
 
 
 def check_days(path: Path, days: npt.NDArray[np.datetime64]) -> None:

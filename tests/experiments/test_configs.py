@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from fake_camels import write_ch, write_gb
+from fake_caravan import random_series, write_caravan, write_many
 
 from mptt.datamodules import simulate_basin, write_swat_csv
 from mptt.experiments.cli import main, run
@@ -92,6 +94,64 @@ def test_camels_us_in_its_layout(tmp_path: Path) -> None:
 def test_camels_us_on_real_basins() -> None:
     main(["fit", "--config", "camels_us", "--data.root", str(REAL / "camels_us"), *SMALL, "--run_dir", "r"])
     check_run({"01022500", "03010655", "08023080", "09035900", "09386900"})
+
+
+def settings_of(name: str) -> dict:
+    return yaml.safe_load(find_config(name).read_text())["data"]["init_args"]
+
+
+def test_caravan_in_its_layout(tmp_path: Path) -> None:
+    settings = settings_of("caravan")
+    write_caravan(tmp_path / "data", settings["inputs"], settings["attributes"])
+    main(["fit", "--config", "caravan", "--data.root", "data", *SHORT])
+    check_run({"camels_01022500", "GRDC_7"})
+
+
+def test_caravan_in_one_file(tmp_path: Path) -> None:
+    sites = ["camels_1", "camels_2"]
+    names = settings_of("caravan_multibasin")["inputs"]
+    each = [random_series(names, 400, seed) for seed in range(2)]
+    series = {name: np.stack([one[name] for one in each]) for name in each[0]}
+    write_many(tmp_path / "many.nc", sites, series, {"area": [1.0, 2.0]})
+    main(["fit", "--config", "caravan_multibasin", "--data.root", "many.nc", *SMALL, "--run_dir", "r"])
+    check_run(set(sites))
+
+
+@pytest.mark.parametrize(("name", "sites"), [("camels_ch/sf", {"2002"}), ("camels_ch/swe", {"2001", "2002"})])
+@pytest.mark.filterwarnings("ignore:.* of 3 sites left out")
+def test_camels_ch_in_its_layout(name: str, sites: set[str], tmp_path: Path) -> None:
+    write_ch(tmp_path / "data", ["2001", "2002", "2003"], settings_of(name)["attributes"])
+    main(["fit", "--config", name, "--data.root", "data", *SMALL, "--run_dir", "r"])
+    check_run(sites)
+
+
+def test_camels_gb_in_its_layout(tmp_path: Path) -> None:
+    write_gb(tmp_path / "data", ["10002", "10003"], settings_of("camels_gb")["attributes"])
+    main(["fit", "--config", "camels_gb", "--data.root", "data", *SHORT])
+    check_run({"10002", "10003"})
+
+
+@pytest.mark.skipif(not (REAL / "caravan").is_dir(), reason=f"no real data in {REAL} (MPTT_REAL_DATA says where)")
+@pytest.mark.filterwarnings("ignore:.* sites left out", "ignore:Attribute files of source camelses")
+@pytest.mark.parametrize(
+    ("name", "data", "sites"),
+    [
+        ("caravan", "caravan", {"camelsch_4001", "camelses_1414", "camelslx_054"}),
+        ("caravan_multibasin", "caravan_multibasin_nc/test_caravan_file.nc", {"camels_01022500", "camels_03439000"}),
+        ("camels_ch/sf", "camels_ch", {"2053", "2161", "2446"}),
+        ("camels_ch/swe", "camels_ch", {"2004", "2053", "2161", "2446"}),
+    ],
+)
+def test_on_real_basins(name: str, data: str, sites: set[str]) -> None:
+    main(["fit", "--config", name, "--data.root", str(REAL / data), *SMALL, "--run_dir", "r"])
+    check_run(sites)
+
+
+@pytest.mark.parametrize("name", ["camels_ch/sf", "camels_gb"])
+def test_streamflow_signatures_are_no_inputs_of_swiss_or_british_basins(name: str) -> None:
+    signatures = "q_mean runoff_ratio stream_elas slope_fdc baseflow_index baseflow_index_ceh baseflow_index_landson"
+    more = "hfd_mean Q5 Q95 high_q_freq high_q_dur low_q_freq low_q_dur zero_q_freq"
+    assert not {*signatures.split(), *more.split()} & {*settings_of(name)["attributes"]}
 
 
 def test_streamflow_signatures_are_no_inputs() -> None:

@@ -1,0 +1,91 @@
+"""The series of one gauge of Caravan, and what its NetCDF files say."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from mptt.datamodules.caravan_files import FORMATS
+from mptt.datamodules.caravan_variables import SERIES, about_series, disagreement, said_in, table_of_units
+from mptt.datamodules.reading.daily import read_daily_csv, sorted_days
+from mptt.datamodules.reading.opening import open_dataset
+from mptt.errors import MPTTError, MPTTWarning
+
+DAY = ("date", "time")  # names of the dimension
+
+
+def read_series(path: Path) -> xr.Dataset:
+    """All series of a gauge, on (time,), out of its NetCDF or CSV file."""
+    return _read_netcdf(path) if path.suffix == FORMATS["netcdf"] else _read_csv(path)
+
+
+def _read_csv(path: Path) -> xr.Dataset:
+    table = read_daily_csv(path, numeric=SERIES.__contains__)
+    variables = {name: ("time", values, about_series(name)) for name, values in table.columns.items()}
+    return xr.Dataset(variables, {"time": table.days})
+
+
+def _read_netcdf(path: Path) -> xr.Dataset:
+    with open_dataset(path) as file:
+        day = dimension(path, file, DAY)
+        order, days = sorted_days(path, file.indexes[day])
+        said = table_of_units(str(file.attrs.get("Units", "")))
+        variables = {}
+        for name, values in file.data_vars.items():
+            flat = values.squeeze([dim for dim in values.dims if dim != day and values.sizes[dim] == 1], drop=True)
+            if flat.dims == (day,) and flat.dtype.kind in "fiu":
+                about = said_about(path, str(name), flat, said)
+                variables[str(name)] = ("time", loaded(path, flat)[order].astype(np.float32), about)
+        return xr.Dataset(variables, {"time": ("time", days)})
+
+
+def said_about(path: Path, name: str, values: xr.DataArray, table: dict[str, tuple[str, str]]) -> dict[str, str]:
+    """Units and long name of a variable in a NetCDF file; a warning where the file gives other units than Caravan."""
+    own = str(values.attrs.get("units", values.attrs.get("unit", ""))), str(values.attrs.get("long_name", ""))
+    listed_units = said_in(table, name)
+    units, meaning = own[0] or listed_units[0], own[1] or listed_units[1]
+    about = about_series(name, (units, meaning))
+    if other := disagreement(name, units):
+        warnings.warn(
+            f"{path} gives {name} in {other!r}, in Caravan it is in {about['units']!r}; its values are read as they"
+            f" are, in {other!r}.",
+            MPTTWarning,
+            stacklevel=2,
+        )
+        about["units"] = other
+    return about
+
+
+def loaded(path: Path, values: xr.DataArray) -> npt.NDArray[Any]:
+    """The values of a variable; what cannot be read is an MPTTError."""
+    try:
+        return np.asarray(values.values)
+    except (OSError, RuntimeError) as error:
+        raise MPTTError(f"{path}: {values.name} cannot be read: {error}. Get an intact copy.") from error
+
+
+def dimension(path: Path, file: xr.Dataset, names: tuple[str, ...]) -> str:
+    """The one of these dimensions that a file has."""
+    for name in names:
+        if name in file.dims and name in file.indexes:
+            return name
+    raise MPTTError(
+        f"{path} has no dimension {' or '.join(names)} with a coordinate; found {', '.join(map(str, file.dims))}."
+    )
+
+
+def timezone_of(path: Path) -> str:
+    """The time zone that a NetCDF file says, or ""."""
+    if path.suffix != FORMATS["netcdf"]:
+        return ""
+    try:
+        with netCDF4.Dataset(path) as file:
+            return str(getattr(file, "Timezone", ""))
+    except OSError as error:
+        raise MPTTError(f"{path} cannot be read as a NetCDF file: {error}. Get an intact copy.") from error
