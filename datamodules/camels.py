@@ -74,7 +74,7 @@ class CAMELSDataModule(SeriesDataModule):
         self,
         root: str | Path,
         country: str | None = None,
-        sites: Sequence[str] | str | Path | None = None,
+        sites: Sequence[str | int] | str | Path | None = None,
         simulated: bool = False,
         inputs: Sequence[str] = ("precipitation", "temperature"),
         targets: Sequence[str] = ("streamflow",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,7 +104,7 @@ class CaravanDataModule(SeriesDataModule):
 
     def load(self) -> xr.Dataset:
         """Read the variables that are needed, of the sites that have them."""
-        source = caravan_source(self.root, self.sources, self.sites_chosen, self.format, timezones=False)
+        source = caravan_source(self.root, self.sources, self.sites_chosen, self.format, False, self.needed)
         dataset = source.dataset(self.needed)
         return complete_sites(dataset, self.inputs, self.targets, named=self.sites_chosen is not None)
 
@@ -145,6 +145,7 @@ def caravan_source(
     sites: Sites = None,
     format: Format | None = None,
     timezones: bool = True,
+    variables: Collection[str] | None = None,
 ) -> Source:
     """Caravan on disk, read a gauge at a time; arguments as of `read_caravan`.
 
@@ -154,6 +155,7 @@ def caravan_source(
         sites: gauge ids, or the path of a list.
         format: "netcdf" or "csv".
         timezones: whether to look into each NetCDF file for the attribute `timezone`.
+        variables: series to read out of the NetCDF file of a gauge; by default all.
     """
     root = Path(root)
     if isinstance(sources, str):
@@ -185,7 +187,7 @@ def caravan_source(
         "Caravan",
         root,
         chosen,
-        lambda site: read_series(files[site]),
+        lambda site: read_series(files[site], variables),
         xr.Dataset(attributes, {"site": np.array(chosen, dtype=np.str_)}),
         {"title": f"Caravan, {len(chosen)} basins", "source": str(root), **_ABOUT},
         settings,

@@ -60,12 +60,14 @@ def find_sources(root: Path, sources: Sequence[str] | None) -> dict[str, Files]:
             for path in _inside(home / "timeseries" / form, odd, root):
                 files = found.setdefault(path.name, Files())
                 for each in sorted([*path.iterdir(), *path.glob("*/*")]):
-                    if each.suffix == ending and each.is_file():
+                    if each.name.startswith(".") or not each.is_file():
+                        continue
+                    if each.suffix == ending:
                         _take(files.series[form], each)
-                    elif each.is_file() and not each.name.startswith("."):
+                    else:
                         odd.append(str(each.relative_to(root)))
         for path in _inside(home / "attributes", odd, root):
-            found.setdefault(path.name, Files()).attributes += sorted(path.glob("*.csv"))
+            found.setdefault(path.name, Files()).attributes += sorted(path.rglob("*.csv"))
     with_series = sorted(name for name, files in found.items() if files.of(None))
     if not with_series:
         raise MPTTError(_nothing(root))

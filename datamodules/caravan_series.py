@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from mptt.errors import MPTTError, MPTTWarning
 DAY = ("date", "time")  # names of the dimension
 
 
-def read_series(path: Path) -> xr.Dataset:
-    """All series of a gauge, on (time,), out of its NetCDF or CSV file."""
-    return _read_netcdf(path) if path.suffix == FORMATS["netcdf"] else _read_csv(path)
+def read_series(path: Path, variables: Collection[str] | None = None) -> xr.Dataset:
+    """The series of a gauge, on (time,), out of its NetCDF or CSV file; out of NetCDF only some, if they are named."""
+    return _read_netcdf(path, variables) if path.suffix == FORMATS["netcdf"] else _read_csv(path)
 
 
 def _read_csv(path: Path) -> xr.Dataset:
@@ -31,13 +32,15 @@ def _read_csv(path: Path) -> xr.Dataset:
     return xr.Dataset(variables, {"time": table.days})
 
 
-def _read_netcdf(path: Path) -> xr.Dataset:
+def _read_netcdf(path: Path, chosen: Collection[str] | None) -> xr.Dataset:
     with open_dataset(path) as file:
         day = dimension(path, file, DAY)
         order, days = sorted_days(path, file.indexes[day])
         said = table_of_units(str(file.attrs.get("Units", "")))
         variables = {}
         for name, values in file.data_vars.items():
+            if chosen is not None and name not in chosen:
+                continue
             flat = values.squeeze([dim for dim in values.dims if dim != day and values.sizes[dim] == 1], drop=True)
             if flat.dims == (day,) and flat.dtype.kind in "fiu":
                 about = said_about(path, str(name), flat, said)

@@ -36,15 +36,14 @@ def attribute_table(path: Path, key: str = "gauge_id") -> pd.DataFrame | None:
     content = read_file(path)
     if not content.strip() or b"\0" in content:
         raise MPTTError(f"{path} is {'not a text file' if content.strip() else 'empty'}. Get an intact copy.")
-    text = _decoded(content)
-    top = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+    remarks, top, below = _from_header(_decoded(content))
     separator = likely_separator(top)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    reader = csv.reader(io.StringIO(top + below, newline=""), delimiter=separator, skipinitialspace=True)
     header: list[str] = []
     rows, lines = [], []
     try:
         for fields in reader:
-            if not any(map(str.strip, fields)) or (not header and fields[0].startswith("#")):
+            if not any(map(str.strip, fields)):
                 continue
             if not header:
                 header = [name.strip() for name in fields]
@@ -52,14 +51,14 @@ def attribute_table(path: Path, key: str = "gauge_id") -> pd.DataFrame | None:
                     return None
             elif len(fields) != len(header):
                 raise MPTTError(
-                    f"{path}, line {reader.line_num}: {len(fields)} fields where the header names {len(header)}, in"
-                    f" {separator.join(fields)[:120]!r}. Get an intact copy."
+                    f"{path}, line {remarks + reader.line_num}: {len(fields)} fields where the header names"
+                    f" {len(header)}, in {separator.join(fields)[:120]!r}. Get an intact copy."
                 )
             else:
                 rows.append([field.strip() for field in fields])
-                lines.append(reader.line_num)
+                lines.append(remarks + reader.line_num)
     except csv.Error as error:
-        raise MPTTError(f"{path}, line {reader.line_num}: {error}. Get an intact copy.") from error
+        raise MPTTError(f"{path}, line {remarks + reader.line_num}: {error}. Get an intact copy.") from error
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
         raise MPTTError(f"{path} has more than one column {', '.join(twice)}. Rename or remove one.")
     table = pd.DataFrame(rows, columns=header, dtype="str").set_index(key)
@@ -122,6 +121,13 @@ def numbers_of(column: pd.Series[str]) -> pd.Series[float] | None:
     numbers = pd.to_numeric(column.where(known), errors="coerce").astype("float64")
     coded = column.str.match(r"[+-]?0\d").any()
     return None if coded or (numbers.isna() & known).any() else numbers
+
+
+def _from_header(text: str) -> tuple[int, str, str]:
+    """Number of lines above the header, the header, and what is below."""
+    lines = text.splitlines(keepends=True)
+    above = next((nth for nth, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines) - 1)
+    return above, lines[above], "".join(lines[above + 1 :])
 
 
 def _decoded(content: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Collection, Sequence
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,11 @@ import xarray as xr
 from mptt.datamodules.preparing.checks import listed, site_names
 from mptt.errors import MPTTError, MPTTWarning
 
-Sites = Sequence[str] | str | Path | None
+Sites = Sequence[str | int] | str | Path | None
 
 
 def named_sites(sites: Sites) -> list[str] | None:
-    """The sites asked for, whether they are there or not; None for all.
+    """The sites asked for, whether they are there or not; None for all. A whole number is a site of these digits.
 
     Raises:
         MPTTError: no list at that path, or none asked for.
@@ -27,7 +28,10 @@ def named_sites(sites: Sites) -> list[str] | None:
     chosen = _listed_in(sites) if isinstance(sites, str | Path) else list(sites)
     if not chosen:
         raise MPTTError("The list of sites is empty; sites=None reads all.")
-    return chosen
+    for site in chosen:
+        if not isinstance(site, str | Integral) or isinstance(site, bool):
+            raise MPTTError(f"A site is a string; found {site!r} ({type(site).__name__}). Put it in quotation marks.")
+    return [str(site) for site in chosen]
 
 
 def chosen_sites(sites: Sites, there: Sequence[str], where: Path) -> list[str]:
@@ -39,17 +43,11 @@ def chosen_sites(sites: Sites, there: Sequence[str], where: Path) -> list[str]:
         where: the data set, for messages.
 
     Raises:
-        MPTTError: no list at that path, none asked for, an id that is no text, is not there or comes twice.
+        MPTTError: no list at that path, none asked for, an id that is no string, is not there or comes twice.
     """
     chosen = named_sites(sites)
     if chosen is None:
         return list(there)
-    for site in chosen:
-        if not isinstance(site, str):
-            raise MPTTError(
-                f"A site is a string, as {next(iter(there), 'a')!r}; found {site!r} ({type(site).__name__}). Put it in"
-                " quotation marks."
-            )
     known = set(there)
     if unknown := [site for site in chosen if site not in known]:
         near = difflib.get_close_matches(unknown[0], there, n=3)
@@ -104,10 +102,10 @@ def _without(dataset: xr.Dataset, name: str) -> list[int]:
     return [int(site) for site in range(len(values)) if not np.isfinite(values[site]).any()]
 
 
-def _listed_in(path: str | Path) -> list[str]:
+def _listed_in(path: str | Path) -> list[str | int]:
     if not Path(path).is_file():
         raise MPTTError(
             f"No list of sites at {path} (looked from {Path.cwd()}). Give the path of a text file with an id a line, or"
             f" a list of ids, as [{str(path)!r}]."
         )
-    return Path(path).read_text(encoding="utf-8-sig").split()
+    return [*Path(path).read_text(encoding="utf-8-sig").split()]

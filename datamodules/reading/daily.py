@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -120,13 +121,13 @@ def sorted_days(path: Path, time: pd.Index) -> tuple[npt.NDArray[np.int64], pd.I
 
 def _header(path: Path, content: bytes, date: str) -> tuple[int, str, list[str]]:
     """Lines above the first row, what stands between fields, and the names in the last of these lines."""
-    lines = content.decode("utf-8-sig").splitlines()
-    above = next((nth for nth, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines) - 1)
-    separator = likely_separator(lines[above])
-    header = [name.strip() for name in next(csv.reader([lines[above]], delimiter=separator), [])]
+    lines = enumerate(io.StringIO(content.decode("utf-8-sig"), newline=None))
+    above, line = next(((nth, line) for nth, line in lines if line.strip() and not line.startswith("#")), (0, ""))
+    separator = likely_separator(line)
+    header = [name.strip() for name in next(csv.reader([line.rstrip("\n")], delimiter=separator), [])]
     if date not in header:
         raise MPTTError(
-            f"{path} has no column {date}; its header, line {above + 1}, is {lines[above][:200]!r}. Get an intact copy."
+            f"{path} has no column {date}; its header, line {above + 1}, is {line.strip()[:200]!r}. Get an intact copy."
         )
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
         raise MPTTError(f"{path} has more than one column {listed(twice)}. Rename or remove one.")

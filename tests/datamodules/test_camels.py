@@ -173,7 +173,8 @@ def test_a_copy_of_the_data_inside_is_refused(swiss):
 
 def test_sites_are_chosen_by_name(swiss):
     assert read_camels(swiss, sites=["2002"])["area"].values.tolist() == [10.5]
-    for wrong, message in (([2002], "A site is a string"), (["2001"], "No series of site 2001.*Near '2001': 2002")):
+    assert read_camels(swiss, sites=[2002])["site"].values.tolist() == ["2002"]
+    for wrong, message in (([2002.0], "A site is a string"), (["2001"], "No series of site 2001.*Near '2001': 2002")):
         with pytest.raises(MPTTError, match=message):
             read_camels(swiss, sites=wrong)
 

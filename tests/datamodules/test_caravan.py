@@ -139,7 +139,7 @@ def test_sources_and_sites_are_chosen_by_name(root):
         ({"sources": "camels"}, r"sources is a list of names; for one source, \['camels'\]"),
         ({"sites": ["camels_1"]}, "No series of site camels_1 in .*Near 'camels_1': camels_01"),
         ({"sites": ["camels_99"]}, "No series of site camels_99"),
-        ({"sites": [1]}, r"A site is a string, as 'camels_01'; found 1 \(int\)"),
+        ({"sites": [True]}, r"A site is a string; found True \(bool\)"),
         ({"sites": []}, "The list of sites is empty"),
         ({"sites": ["camels_01", "camels_01"]}, "more than once: camels_01"),
         ({"sites": "nowhere.txt"}, "No list of sites at nowhere.txt"),
@@ -159,6 +159,14 @@ def test_an_extension_may_be_unpacked_beside_or_deeper(root, place):
     assert dataset["site"].values.tolist() == ["camels_01", "camelsdk_5", "hysets_01AD"]
     assert dataset["area"].values.tolist() == [120.5, 7, 120.5]
     assert dataset["e0_emo1"].attrs == {"units": "", "long_name": "e0_emo1"}
+
+
+def test_files_may_lie_a_folder_deeper_in_their_source(root):
+    write_csv(root, "camelsdk/camelsdk", "camelsdk_5", {FLOW: [1, 2]}).with_name("._camelsdk_5.csv").write_text(
+        "hidden"
+    )
+    write_attributes(root, "camelsdk/camelsdk", "attributes_other_camelsdk.csv", ["gauge_id,area", "camelsdk_5,7"])
+    assert read_caravan(root, ["camelsdk"])["area"].values.tolist() == [7]
 
 
 def test_csv_and_netcdf_archives_side_by_side_are_one(root, tmp_path_factory):
@@ -295,6 +303,11 @@ def test_the_source_reads_one_gauge_and_says_how_to_configure(root):
     assert data.load()["site"].values.tolist() == ["hysets_01AD"]
 
 
+def test_only_variables_that_are_needed_are_read(root):
+    source = caravan_source(root, ["hysets"], variables=[RAIN, FLOW])
+    assert set(source.read("hysets_01AD").data_vars) == {RAIN, FLOW}
+
+
 def test_gauges_without_attributes_have_none_with_a_note(root):
     write_csv(root, "camels", "camels_02", {RAIN: [1, 2]})
     with pytest.warns(MPTTWarning, match="1 of 2 gauges are in no attribute file, and lack attributes: camels_02"):
@@ -350,6 +363,7 @@ def test_a_column_in_two_attribute_files_is_kept_once_if_it_agrees(root):
     ("lines", "message"),
     [
         (["gauge_id,a", "camels_01,1", "camels_01,2"], "line 3: a second row of gauge_id camels_01"),
+        (['# a "quotation', "gauge_id,a", "camels_01,1,2"], "line 3: 3 fields where the header names 2"),
         (["gauge_id,a", "camels_01,1,2"], "line 2: 3 fields where the header names 2"),
         (["gauge_id,a,a", "camels_01,1,2"], "more than one column a"),
         (["\0"], "is not a text file"),
