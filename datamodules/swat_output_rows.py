@@ -148,8 +148,9 @@ def _names(path: Path, line: int, text: str, width: int, count: int) -> list[str
     text = text.rstrip()
     names = [text[first : first + width].strip() for first in range(0, len(text), width)]
     apart = [name for name in names if not name or re.search(r"\s\s", name)]  # the columns stand elsewhere
-    if (apart or len(names) != count) and len(text.split()) == count:
-        names, apart = text.split(), []
+    words = text.split()
+    if (apart or len(names) != count) and len(words) == count and max(map(len, words)) <= width:
+        names, apart = words, []
     if apart or len(names) < count:
         raise MPTTError(
             f"{path}, line {line}: {count} names of columns are due, {width} characters each; found"
