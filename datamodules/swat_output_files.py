@@ -140,10 +140,10 @@ class _Index:
         time = self._calendar(dates[:, 0], kept, len(units), told)
         if told.step == "monthly":
             self._check_years(date, is_step, kept, len(units), time)
-        if told.count is not None and told.count != len(time):
+        if told.steps is not None and told.steps != len(time):
             raise MPTTError(
                 f"{self.path} has {len(time)} {told.step} steps, from {time[0]} to {time[-1]}; {told.told} says"
-                f" {told.count} from {told.first}. It was changed after the run, or the run was not finished: give"
+                f" {told.steps} from {told.first}. It was changed after the run, or the run was not finished: give"
                 f' start and step, as start="{time[0].astype("datetime64[D]")}", step="{told.step}".'
             )
         rows = self.begin[kept].reshape(-1, len(units))
@@ -211,7 +211,7 @@ class _Index:
         elif told.step == "yearly":
             due, found = date[0] + count, date
             time = (due - 1970).astype("datetime64[Y]")
-            if told.count is not None and time[0] != told.first:
+            if told.steps is not None and time[0] != told.first:
                 raise self._error(int(kept[0]), f"year {date[0]} where {told.told} says {told.first}")
         else:
             time = told.first + count

@@ -346,6 +346,31 @@ def test_hru_attributes(tmp_path):
     assert dataset["area"].dims == dataset["land_use"].dims == ("site",)
 
 
+def test_a_number_behind_the_values_is_left_out(tmp_path):
+    def row(unit, *rest):
+        return rch_row(unit, *rest) + f"{unit:6d}"
+
+    write_output(tmp_path / "output.rch", "rch", "yearly", count=8, row=row)
+    dataset = read_swat_output(tmp_path, start="2000-01-01", step="yearly")
+    np.testing.assert_allclose(dataset["WTMPdegc"][1], np.arange(8) + 0.207, rtol=1e-3)
+
+
+def test_columns_all_in_exponents_with_calendar_dates(tmp_path):
+    """As revision 670 prints sub-basins: every column E10.3 but one."""
+    lines = [*TOP, HEADERS["sub"].replace("  MON", "  MO DA  YR")]
+    for day in (1, 2, 3):
+        for unit in (1, 2):
+            row = f"BIGSUB{unit:4d}{0:9d} 12 {day:2d} 1983 {scientific(4520.1, 10, 5)}"
+            row += "".join(scientific(-day / 8, 10, 3) for _ in range(18)) + " " + scientific(unit / 4, 10, 5)
+            lines.append(row + scientific(1e-11, 10, 3) + scientific(2e9, 10, 3))
+    write_lines(tmp_path / "output.sub", lines)
+    dataset = read_swat_output(tmp_path)
+    assert days(dataset) == ["1983-12-01", "1983-12-02", "1983-12-03"]
+    assert dataset["PRECIPmm"][0].values.tolist() == dataset["GWNO3kg_ha"][1].values.tolist() == [-0.125, -0.25, -0.375]
+    assert dataset["CHOLAmic_L"][:, 0].values.tolist() == [0.25, 0.5]
+    np.testing.assert_allclose(dataset["DOXQ_mg_L"], 2e9)
+
+
 def test_units_of_five_digits(tmp_path):
     write_output(
         tmp_path / "output.sub", "sub", count=3, row=lambda unit, *rest: sub_row(12344 + unit, *rest, digits=5)
@@ -402,7 +427,9 @@ def test_blocks_do_not_matter(tmp_path, monkeypatch):
         (9, lambda line: line.replace("AREAkm2", "AREAha "), "is not SWAT's output as text: no line of column names"),
         (9, lambda line: line.replace("GIS  MON", "DET  MON"), "line 9: columns 'SUB      DET  MON' are not read"),
         (10, lambda line: line[6:], "line 10: BIGSUB number GIS MON are due before the area"),
-        (10, lambda line: line + " 2000", "line 10: the columns of this row cannot be told apart"),
+        (10, lambda line: line + " 2000", "line 11: 245 characters where a row has 250: it is cut short"),
+        (10, lambda line: line + " mm", "line 10: the columns of this row cannot be told apart"),
+        (10, lambda line: line[:50] + " " + line[51:], "line 10: the columns of this row cannot be told apart"),
     ],
 )
 def test_damaged_files(tmp_path, line, edit, message):
