@@ -142,7 +142,7 @@ def read_swat_csv(path: str | Path) -> xr.Dataset:
 
 
 def swat_csv_source(path: str | Path) -> Source:
-    """A daily SWAT table as a data set of one site, read when it is asked for; `read_swat_csv` says what it may hold."""
+    """A daily SWAT table as a data set of one site, read when asked for; `read_swat_csv` says what it may hold."""
     path = Path(path)
     _check_file(path)
     about = {

@@ -23,7 +23,7 @@ class Printing(NamedTuple):
 
     step: str
     first: np.datetime64  # of the step's own unit
-    count: int | None  # steps, where it is known
+    steps: int | None  # how many, where that is known
     told: str  # by what
 
 

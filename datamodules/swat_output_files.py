@@ -126,7 +126,7 @@ class _Index:
 
     def build(self, told: Printing) -> OutputFile:
         number, date = self._identities()
-        is_step = self._steps(date, told.step)
+        is_step = self._steps(date, told)
         kept = np.flatnonzero(is_step)
         if not kept.size:
             raise MPTTError(f"{self.path} has no {told.step} row; {told.told} says that its rows are {told.step}.")
@@ -140,10 +140,10 @@ class _Index:
         time = self._calendar(dates[:, 0], kept, len(units), told)
         if told.step == "monthly":
             self._check_years(date, is_step, kept, len(units), time)
-        if told.count is not None and told.count != len(time):
+        if told.steps is not None and told.steps != len(time):
             raise MPTTError(
                 f"{self.path} has {len(time)} {told.step} steps, from {time[0]} to {time[-1]}; {told.told} says"
-                f" {told.count} from {told.first}. It was changed after the run, or the run was not finished: give"
+                f" {told.steps} from {told.first}. It was changed after the run, or the run was not finished: give"
                 f' start and step, as start="{time[0].astype("datetime64[D]")}", step="{told.step}".'
             )
         rows = self.begin[kept].reshape(-1, len(units))
@@ -177,12 +177,16 @@ class _Index:
             dates.append(date)
         return np.concatenate(numbers), np.concatenate(dates)
 
-    def _steps(self, date: Int64Array, step: str) -> npt.NDArray[np.bool_]:
+    def _steps(self, date: Int64Array, told: Printing) -> npt.NDArray[np.bool_]:
         """Which rows are of a step; the others are totals of a year and averages over years."""
         if len(self.layout.date) == 3:
             return np.ones(len(date), np.bool_)
-        low, high = {"daily": (1, 366), "monthly": (1, 12), "yearly": (367, 999_999)}[step]
-        return (date >= low) & (date <= high)
+        low, high = {"daily": (1, 366), "monthly": (1, 12), "yearly": (367, 999_999)}[told.step]
+        is_step: npt.NDArray[np.bool_] = (date >= low) & (date <= high)
+        if (odd := ~is_step & (date >= 0) & (date < 367)).any():
+            nth = int(odd.argmax())
+            raise self._error(nth, f"MON {date[nth]} is none of {told.step} output, which this is by {told.told}")
+        return is_step
 
     def _units(self, number: Int64Array, kept: Int64Array) -> Int64Array:
         """The units of the first step, once every step is known to have the same in the same order."""
@@ -207,7 +211,7 @@ class _Index:
         elif told.step == "yearly":
             due, found = date[0] + count, date
             time = (due - 1970).astype("datetime64[Y]")
-            if told.count is not None and time[0] != told.first:
+            if told.steps is not None and time[0] != told.first:
                 raise self._error(int(kept[0]), f"year {date[0]} where {told.told} says {told.first}")
         else:
             time = told.first + count
@@ -263,8 +267,7 @@ def _lines(content: Bytes, begin: int) -> tuple[Int64Array, Int64Array]:
     starts = np.concatenate([[begin], stops[:-1] + 1]).astype(np.int64)
     length = np.maximum(stops - starts, 0)
     length -= (length > 0) & (content[np.maximum(stops - 1, 0)] == 13)
-    written = np.flatnonzero(length > 0)
-    count = int(written[-1]) + 1 if written.size else 0
+    count = len(length) - int((length[::-1] > 0).argmax()) if length.any() else 0
     return starts[:count], length[:count]
 
 

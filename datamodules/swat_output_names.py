@@ -56,8 +56,6 @@ _MEANING = {  # name without its unit: what it is
     "LAI": "leaf area index",
     "BIOM": "biomass",
     "YLD": "yield",
-    "WTAB_CLI": "water table above the bottom of the soil, by climate",
-    "WTAB_SOL": "water table above the bottom of the soil, by soil water",
     "W_STRS": "days of water stress",
     "TMP_STRS": "days of temperature stress",
     "N_STRS": "days of nitrogen stress",
@@ -110,6 +108,8 @@ def describe(name: str, step: str) -> dict[str, str]:
     """
     if name in _ONES:
         return described(_ONES[name], _MEANING[name])
+    if name.startswith("WTAB"):  # the header says m, numbers as 6000 in files of several revisions do not
+        return described("", f"water table ({name})")
     for ending, unit, amount in _UNITS:
         if name.endswith(ending):
             stem = re.sub(r"_$", "", name.removesuffix(ending))

@@ -90,7 +90,9 @@ def find_layout(path: Path, top: bytes) -> RowLayout:
     line = nth + 2 + rows.index(clean)
     ends = [match.end() for match in _VALUE.finditer(clean)]
     widths = [after - end for end, after in pairwise(ends)]
-    if len(ends) < 2 or clean[ends[-1] :].strip() or any(width not in _WIDTHS for width in widths):
+    # Some revisions print the unit's number or the year once more behind the values, without a name.
+    behind = clean[ends[-1] :].strip() if ends else ""
+    if len(ends) < 2 or (behind and not behind.isdecimal()) or any(width not in _WIDTHS for width in widths):
         raise MPTTError(
             f"{path}, line {line}: the columns of this row cannot be told apart; values are due in widths of 10 or 12,"
             f" as SWAT prints them. Found {clean[:120]!r}. Get an intact copy, not one that was edited."
@@ -106,7 +108,7 @@ def find_layout(path: Path, top: bytes) -> RowLayout:
         date,
         area,
         dict(zip(names, pairwise(ends), strict=True)),
-        ends[-1],
+        len(clean),
         sum(len(line) + 1 for line in lines[: nth + 1]),
         nth + 1,
     )
@@ -148,8 +150,9 @@ def _names(path: Path, line: int, text: str, width: int, count: int) -> list[str
     text = text.rstrip()
     names = [text[first : first + width].strip() for first in range(0, len(text), width)]
     apart = [name for name in names if not name or re.search(r"\s\s", name)]  # the columns stand elsewhere
-    if (apart or len(names) != count) and len(text.split()) == count:
-        names, apart = text.split(), []
+    words = text.split()
+    if (apart or len(names) != count) and len(words) == count and max(map(len, words)) <= width:
+        names, apart = words, []
     if apart or len(names) < count:
         raise MPTTError(
             f"{path}, line {line}: {count} names of columns are due, {width} characters each; found"

@@ -9,7 +9,8 @@ import torch
 import xarray as xr
 
 from mptt import MPTTError, MPTTWarning
-from mptt.datamodules.camels_us import FORCING, CAMELSUSDataModule, read_camels_us
+from mptt.datamodules.camels_us import FORCING, LAYOUT, CAMELSUSDataModule, camels_us_source, read_camels_us
+from mptt.datamodules.camels_us_files import MODEL
 
 NAMES = "Dayl(s)\tPRCP(mm/day)\tSRAD(W/m2)\tSWE(mm)\tTmax(C)\tTmin(C)\tVp(Pa)"
 PLAIN = "Year Mnth Day Hr\t" + NAMES
@@ -428,6 +429,268 @@ def test_datamodule_reads_attribute_files_only_where_needed(root):
     assert "lai_max" in CAMELSUSDataModule(root, forcing="nldas", attributes=["area", "lai_max"]).load()
 
 
+# Several products
+
+
+def test_products_side_by_side_have_their_names(root):
+    write_basin(root, "01000001", product="daymet", label="cida", header=LOWER, start="2000-01-03")
+    next(root.glob("usgs_streamflow/01000001_*")).unlink()  # the other product's is in the folder of its unit
+    dataset = read_camels_us(root, ["01000001"], forcing=["daymet", "nldas"])
+    assert list(dataset.data_vars)[:15] == [
+        *(f"{name}_{of}" for of in ("daymet", "nldas") for name in FORCING),
+        "streamflow",
+    ]
+    assert dataset.sizes["time"] == 12
+    np.testing.assert_array_equal(
+        dataset["prcp_nldas"][0], [*(np.float32(weather_of(day)[1]) for day in range(10)), *[np.nan] * 2]
+    )
+    np.testing.assert_array_equal(
+        dataset["prcp_daymet"][0], [*[np.nan] * 2, *(np.float32(weather_of(day)[1]) for day in range(10))]
+    )
+    assert dataset["prcp_daymet"].attrs == {"units": "mm/day", "long_name": "precipitation, daymet"}
+    assert dataset.attrs["title"] == "CAMELS-US, 1 basins, daymet and nldas forcing"
+
+
+def test_a_list_of_one_product_is_that_product(root):
+    assert read_camels_us(root, forcing=["nldas"]).equals(read(root))
+
+
+@pytest.mark.parametrize("forcing", [[], ["nldas", "nldas"]])
+def test_products_are_named_once(root, forcing):
+    with pytest.raises(MPTTError, match="forcing names a product, or several that differ"):
+        read_camels_us(root, forcing=forcing)
+
+
+def test_depth_is_over_the_area_of_the_first_product(root):
+    for basin in ("01000001", "12000002"):
+        path = root / "basin_mean_forcing" / "maurer" / f"{basin}_lump_maurer_forcing_leap.txt"
+        write_weather(path, area=f"{AREA / 2:.3f}")
+    with pytest.warns(MPTTWarning, match="2 basin.*differ by more than 1 %.*over that of maurer: 01000001, 12000002"):
+        dataset = read_camels_us(root, forcing=["maurer", "nldas"])
+    np.testing.assert_allclose(dataset["streamflow"][0], 2 * np.arange(10), rtol=1e-6)
+    np.testing.assert_allclose(dataset["area"], AREA / 2e6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "place", ["basin_mean_forcing/nldas_extended/nldas_extended/01", "nldas_extended", "nldas_extended/01"]
+)
+def test_extended_products_may_lie_deeper_or_in_the_root(root, place):
+    columns = PLAIN.replace("Mnth", "MONTH").split()
+    header = "\t".join([*columns[:4], *reversed(columns[4:])])
+    write_weather(root / place / "01000001_lump_nldas_forcing_leap.txt", header=header)
+    dataset = read_camels_us(root, ["01000001"], "nldas_extended")
+    np.testing.assert_array_equal(dataset["dayl"][0], np.array([weather_of(day)[-1] for day in range(10)], np.float32))
+
+
+# Output of the calibrated model
+
+
+def write_model(root, basin, seed="05", start="2000-01-02", days=5, product="nldas", unit="01", text="{:11.7f}"):
+    folder = root / f"model_output_{product}" / "model_output" / "flow_timeseries" / product / unit
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        f"{date:%Y %m %d} 12 " + " ".join(text.format(int(seed) + nth + column / 8) for column in range(8))
+        for nth, date in enumerate(pd.date_range(start, periods=days, unit="s"))
+    ]
+    path = folder / f"{basin}_{seed}_model_output.txt"
+    path.write_text("\n".join(["YR MNTH DY HR " + " ".join(MODEL), *rows]) + "\n")
+    return path
+
+
+@pytest.fixture
+def modelled(root):
+    """The two basins, both with model output."""
+    write_model(root, "01000001", "11")
+    write_model(root, "01000001", "05")
+    write_model(root, "12000002", "11", unit="12")
+    return root
+
+
+def test_model_output_is_read_on_request(modelled):
+    assert not any(name.startswith("model") for name in read(modelled).data_vars)
+    dataset = read(modelled, model_output=True)
+    names = [name for name in dataset.data_vars if name.startswith("model")]
+    assert names == [
+        *("model_swe", "model_prcp", "model_rain_plus_melt", "model_tair", "model_pet", "model_et"),
+        *("model_streamflow", "model_observed_streamflow"),
+    ]
+    for nth, name in enumerate(names):
+        expected = [np.nan, *(5 + nth / 8 + np.arange(5)), *[np.nan] * 4]
+        np.testing.assert_array_equal(dataset[name][0], np.array(expected, np.float32))
+        assert {"units", "long_name"} == set(dataset[name].attrs)
+    assert dataset["model_tair"].attrs["units"] == "degC"
+
+
+def test_the_smallest_seed_of_each_basin_is_read_and_named(modelled):
+    dataset = read(modelled, model_output=True)
+    assert dataset.attrs["model_seed"] == "01000001 05, 12000002 11"
+    assert dataset["model_swe"][:, 1].values.tolist() == [5, 11]
+
+
+def test_a_seed_may_be_chosen(modelled):
+    dataset = read(modelled, model_output=True, model_seed=11)
+    assert dataset.attrs["model_seed"] == "01000001 11, 12000002 11"
+    with pytest.warns(MPTTWarning, match=r"1 of 2 basins left out: 12000002 \(no model output\)"):
+        assert read(modelled, model_output=True, model_seed=5).sizes["site"] == 1
+    with pytest.raises(MPTTError, match=r"No file <gauge>_07_model_output.txt in .*; seeds there: 5, 11"):
+        read(modelled, model_output=True, model_seed=7)
+
+
+def test_model_output_of_another_product(modelled):
+    with pytest.raises(MPTTError, match=r"No folder model_output_daymet in .*there: model_output_nldas"):
+        read(modelled, model_output="daymet")
+    (modelled / "model_output_nldas").rename(modelled / "model_output_daymet")
+    inside = modelled / "model_output_daymet" / "model_output" / "flow_timeseries"
+    (inside / "nldas").rename(inside / "daymet")
+    assert "model_swe" in read(modelled, model_output="daymet")
+
+
+def test_observed_streamflow_of_the_model_is_no_stand_in(modelled):
+    write_flow(flow_file(modelled), "01000001", flows=range(10), flags=["A"] * 3 + ["M"] * 7)
+    dataset = read(modelled, model_output=True)
+    assert np.isnan(dataset["streamflow"][0, 3:]).all()
+    assert dataset["model_observed_streamflow"][0, 3] == 5 + 7 / 8 + 2
+    assert "use streamflow" in dataset["model_observed_streamflow"].attrs["long_name"]
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "message"),
+    [
+        (1, "YR MNTH DY HR SWE", r"line 1: column\(s\) prcp, raim, tair, pet, et, mod_run, obs_run not there once"),
+        (3, "2000 01 03 12 1 2 3", "line 3: 7 fields where 12 are due"),
+        (3, "2000 01 33 12 1 2 3 4 5 6 7 8", "line 3: 2000-01-33 is not a date"),
+        (3, None, "the date 2000-01-04 comes 2 days after 2000-01-02"),
+    ],
+)
+def test_damaged_model_output(modelled, line, text, message):
+    path = next(modelled.rglob("01000001_05_model_output.txt"))
+    replace_line(path, line, text)
+    with pytest.raises(MPTTError, match=f"{path}.*{message}"):
+        read(modelled, model_output=True)
+
+
+def test_model_output_cut_short_or_twice(modelled):
+    path = next(modelled.rglob("01000001_05_model_output.txt"))
+    write_model(modelled, "01000001", "05", unit="02")
+    with pytest.raises(MPTTError, match="Basin 01000001 has two files"):
+        read(modelled, model_output=True)
+    next(modelled.rglob("02/01000001_05_model_output.txt")).unlink()
+    path.write_text("YR MNTH DY HR SWE\n")
+    with pytest.raises(MPTTError, match="is cut short: it has no row below"):
+        read(modelled, model_output=True)
+
+
+# The subset of 531 basins
+
+
+def write_areas(root, *rows):
+    write_attributes(root, topo=["gauge_id;area_gages2;area_geospa_fabric", *rows])
+
+
+@pytest.mark.parametrize("name", ["531", 531])
+def test_subset_by_the_rule(root, name):
+    for basin in ("03000003", "04000004", "05000005"):
+        write_basin(root, basin)
+    areas = [
+        "01000001;1000;1100",
+        "12000002;1000;1100.1",
+        "03000003;2000;2000",
+        "04000004;2000.1;2000",
+        "05000005;90;NA",
+    ]
+    write_areas(root, *areas, "06000006;10;10")
+    write_attributes(root, name=["gauge_id"], vege=["gauge_id"])
+    with pytest.warns(
+        MPTTWarning, match=r'"531": 3 basins by the rule of .*; 2 of them have all files here\. The rule'
+    ):
+        dataset = read(root, basins=name, attributes=False)
+    assert dataset["site"].values.tolist() == ["01000001", "03000003"]
+    assert "3 basins by the rule of Newman et al. (2017)" in dataset.attrs["basins"]
+
+
+@pytest.mark.parametrize("name", ["531_basin_list.txt", "basin_list_531.txt"])
+def test_subset_by_the_list_in_the_root(root, name):
+    write_areas(root, "01000001;1000;1000")
+    (root / name).write_text("12000002\r\n06000006\r\n")
+    with pytest.warns(MPTTWarning, match=f"2 basins as listed in {name}; 1 of them have all files here"):
+        assert read(root, basins="531", attributes=False)["site"].values.tolist() == ["12000002"]
+
+
+def test_subset_without_areas(root):
+    with pytest.raises(MPTTError, match=r'basins="531" needs camels_topo.txt.*531_basin_list.txt, an id a line'):
+        read(root, basins="531")
+    write_attributes(root, topo=["gauge_id;area_gages2", "01000001;wide"])
+    with pytest.raises(MPTTError, match="no column of numbers area_gages2, area_geospa_fabric"):
+        read(root, basins="531")
+    write_areas(root, "06000006;1000;1000")
+    with pytest.raises(MPTTError, match=r"none of the 1 basins .* is complete in"):
+        read(root, basins="531")
+
+
+# Attribute files elsewhere, sources
+
+
+def test_attribute_files_may_lie_elsewhere(root, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (root / "camels_attributes_v2.0").rename(elsewhere / "camels_attributes_v2.0")
+    for folder in (elsewhere, elsewhere / "camels_attributes_v2.0"):
+        assert read(root, attributes_root=folder)["lai_max"].values.tolist() == [4.5, 1.5]
+    with pytest.raises(
+        MPTTError, match=f"No attribute file camels_\\*.txt in {root}.*, nor in {root}, nor in {root.parent}"
+    ):
+        read(root)
+    with pytest.raises(
+        MPTTError, match=f"No attribute file camels_\\*.txt in {root}/camels_attributes_v2.0, nor in {root}. G"
+    ):
+        read(root, attributes_root=root)
+
+
+def test_attribute_files_may_lie_beside_the_root(tmp_path):
+    write_basin(tmp_path / "basins", "01000001")
+    write_attributes(tmp_path, clim=["gauge_id;aridity", "01000001;0.5"])
+    assert read(tmp_path / "basins")["aridity"].values.tolist() == [0.5]
+
+
+def test_source_reads_a_basin_at_a_time(root):
+    write_flow(flow_file(root), "01000001", start="2000-01-04", flows=range(3, 12))
+    damaged = weather_file(root, "12000002")
+    source = camels_us_source(root, forcing="nldas")
+    damaged.write_text(damaged.read_text().replace("2000 01 05", "2000 01 55"))
+    basin = source.read("01000001")
+    assert dict(basin.sizes) == {"time": 12}
+    assert source.attributes["lai_max"].values.tolist() == [4.5, 1.5]
+    assert source.settings["init_args"] == {"root": str(root), "forcing": "nldas"}
+    assert source.choose(["01000001"]).dataset(["prcp", "area"]).sizes == {"site": 1, "time": 12}
+    with pytest.raises(MPTTError, match=f"{damaged}, line 9: 2000-01-55 is not a date"):
+        source.dataset()
+
+
+def test_a_file_that_may_not_be_read(root, monkeypatch):
+    refused = weather_file(root)
+
+    def refuse(self, *arguments, **settings):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(MPTTError, match=f"{refused} cannot be opened: Permission denied"):
+        read(root)
+
+
+def test_layout_is_recognised(root):
+    assert LAYOUT.name == "camels_us"
+    assert LAYOUT.recognise(root)
+    assert not LAYOUT.recognise(root / "usgs_streamflow")
+    assert not LAYOUT.recognise(root / "nowhere")
+
+
+def test_datamodule_reads_the_models_output(modelled):
+    data = CAMELSUSDataModule(
+        modelled, forcing=["nldas"], inputs=["prcp", "model_swe"], model_output=True, model_seed=11
+    )
+    assert data.load()["model_swe"][0, 1] == 11
+
+
 # On the real files, where they are.
 
 REAL = Path(os.environ.get("MPTT_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -502,3 +765,41 @@ def test_real_basin_through_the_datamodule():
     batch = next(iter(data.train_dataloader()))
     assert batch["x"].shape[1:] == (366, 7)
     assert torch.isfinite(batch["x"]).all()
+
+
+@needs["camels_us"]
+def test_real_model_output_agrees_with_the_streamflow():
+    dataset = read_camels_us(REAL / "camels_us", ["01031500"], model_output=True).sel(site="01031500")
+    observed = dataset["model_observed_streamflow"].sel(time=slice("1980-10-01", None)).astype(float)
+    flow = dataset["streamflow"].sel(time=observed["time"]).astype(float)
+    assert flow[0].item() == pytest.approx(0.5550, abs=5e-5)
+    assert (observed / flow).where(flow > 0).mean().item() == pytest.approx(0.999998, abs=1e-6)
+    flagged = flow.isnull()
+    assert int(flagged.sum()) == 92
+    assert observed[flagged].notnull().all()
+    assert dataset["model_swe"].sel(time="2014-12-31").item() == pytest.approx(80.208)
+    assert dataset.attrs["model_seed"] == "01031500 05"
+
+
+@needs["camels_us"]
+def test_real_attributes_give_558_basins_by_the_rule():
+    with pytest.warns(MPTTWarning, match=r"558 basins by the rule .*; 5 of them have all files here"):
+        dataset = read_camels_us(REAL / "camels_us", "531", "nldas", attributes=False)
+    assert dataset.sizes["site"] == 5
+
+
+@needs["camels_us_flat"]
+def test_real_products_side_by_side():
+    products = ["daymet", "maurer", "maurer_extended", "nldas"]
+    dataset = read_camels_us(REAL / "camels_us_flat", forcing=products, attributes=False)
+    first = {"daymet": -2.36, "maurer": -8.49, "maurer_extended": -2.09, "nldas": -6.44}
+    assert {name: dataset[f"tmax_{name}"][0, 0].item() for name in products} == pytest.approx(first)
+    assert int(dataset["tmax_nldas"].notnull().sum()) == 3 * 1096
+    assert int(dataset["tmax_daymet"].notnull().sum()) == 2 * 1096 + 1461
+
+
+@needs["camels_us_flat"]
+@needs["camels_us"]
+def test_real_attributes_of_another_folder():
+    dataset = read_camels_us(REAL / "camels_us_flat", forcing="maurer", attributes_root=REAL / "camels_us")
+    assert dataset["huc_02"].values.tolist() == ["01", "02", "05"]

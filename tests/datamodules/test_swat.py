@@ -7,10 +7,12 @@ import xarray as xr
 from mptt import MPTTError
 from mptt.datamodules.simulated import simulate_basin
 from mptt.datamodules.swat import (
+    LAYOUT,
     SWAT_COLUMNS,
     SWATDataModule,
     add_bent_day,
     read_swat_csv,
+    swat_csv_source,
     write_swat_csv,
     years_after,
 )
@@ -40,6 +42,28 @@ def test_values_units_dates_and_site_are_read(write):
     assert basin["time"].dtype == "datetime64[s]"
     assert [str(day)[:10] for day in basin["time"].values] == ["1999-12-31", "2000-01-01", "2000-01-02"]
     assert basin["site"].values.tolist() == ["basin"]
+
+
+def test_source_is_the_table(write):
+    path = write(*ROWS)
+    source = swat_csv_source(path)
+    assert list(source.sites) == ["basin"]
+    assert source.settings == {"class_path": "SWATDataModule", "init_args": {"path": str(path)}}
+    dataset = source.dataset()
+    assert {"title", "source", "license", "references"} == set(dataset.attrs)
+    xr.testing.assert_equal(dataset, read_swat_csv(path))
+    assert list(source.dataset(["SW_ENDmm"]).data_vars) == ["SW_ENDmm"]
+    with pytest.raises(MPTTError, match="No SWAT table at"):
+        swat_csv_source(path.with_name("other.csv"))
+
+
+def test_layout_is_recognised_by_the_names_of_columns(write):
+    assert LAYOUT.name == "swat_csv"
+    assert LAYOUT.recognise(write(*ROWS))
+    assert LAYOUT.recognise(write(*ROWS, header="\ufeffDate,PRECIPmm,SW_ENDmm", ending="\r\n"))
+    assert not LAYOUT.recognise(write(*ROWS, header="Date,PRECIPmm,mystery"))
+    assert not LAYOUT.recognise(write(*ROWS, header="date,PRECIPmm,SW_ENDmm"))
+    assert not LAYOUT.recognise(write(*ROWS).parent)
 
 
 def test_simulation_comes_back_from_its_table_to_the_last_bit(tmp_path):

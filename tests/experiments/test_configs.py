@@ -11,7 +11,9 @@ import pytest
 import yaml
 from fake_camels import write_ch, write_gb
 from fake_caravan import random_series, write_caravan, write_many
+from swat_files import write_control, write_output
 
+from mptt import MPTTWarning
 from mptt.datamodules import simulate_basin, write_swat_csv
 from mptt.experiments.cli import main, run
 from mptt.experiments.comparison.grid import Comparison
@@ -20,6 +22,7 @@ from mptt.experiments.strategies import STRATEGIES, find_strategy
 
 SMALL = ["--model.hidden_size", "4", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
 SHORT = ["--data.split", "[0.5,0.2,0.3]", "--data.warmup", "200", *SMALL, "--run_dir", "r"]
+ALONE = ["--data.attributes", "[]"]
 BASINS = ("01000001", "03000002")
 ATTRIBUTES = {
     "topo": ["elev_mean", "slope_mean"],
@@ -30,14 +33,15 @@ ATTRIBUTES = {
 REAL = Path(os.environ.get("MPTT_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
 
-def write_camels(root: Path, years: int = 6) -> None:
+def write_camels(root: Path, years: int = 6, product: str = "nldas", folders: bool = True) -> None:
     """Two basins with random weather, and a streamflow that follows it."""
     random = np.random.default_rng(0)
     days = pd.date_range("1990-01-01", f"{1989 + years}-12-31")
     for basin in BASINS:
         rain = random.gamma(0.3, 9.0, len(days))
-        weather = root / "basin_mean_forcing" / "nldas" / basin[:2] / f"{basin}_lump_nldas_forcing_leap.txt"
-        flow = root / "usgs_streamflow" / basin[:2] / f"{basin}_streamflow_qc.txt"
+        unit = basin[:2] if folders else ""
+        weather = root / "basin_mean_forcing" / product / unit / f"{basin}_lump_{product}_forcing_leap.txt"
+        flow = root / "usgs_streamflow" / unit / f"{basin}_streamflow_qc.txt"
         for path in (weather, flow):
             path.parent.mkdir(parents=True, exist_ok=True)
         rows = [
@@ -74,7 +78,7 @@ def test_simulated(name: str, basin_cache: Path) -> None:
     check_run({"simulated"})
 
 
-@pytest.mark.parametrize("name", [name for name in config_names() if name.startswith("swat")])
+@pytest.mark.parametrize("name", [name for name in config_names() if name.startswith("swat/")])
 def test_swat(name: str) -> None:
     write_swat_csv(simulate_basin(years=10), "table.csv")
     main(["fit", "--config", name, "--data.path", "table.csv", *SHORT])
@@ -85,6 +89,43 @@ def test_camels_us_in_its_layout(tmp_path: Path) -> None:
     write_camels(tmp_path / "camels")
     main(["fit", "--config", "camels_us", "--data.root", "camels", *SHORT])
     check_run(set(BASINS))
+
+
+def test_camels_us_without_unit_folders(tmp_path: Path) -> None:
+    write_camels(tmp_path / "flat", years=3, product="maurer_extended", folders=False)
+    main(["fit", "--config", "camels_us_flat", "--data.root", "flat", *SMALL, "--run_dir", "r"])
+    check_run(set(BASINS))
+
+
+def test_camels_us_subset_by_name(tmp_path: Path) -> None:
+    write_camels(tmp_path / "camels")
+    (tmp_path / "camels" / "531_basin_list.txt").write_text("03000002\n")
+    with pytest.warns(MPTTWarning, match=r'basins="531": 1 basins as listed in 531_basin_list.txt'):
+        main(["fit", "--config", "camels_us", "--data.root", "camels", "--data.basins", "531", *ALONE, *SHORT])
+    check_run({"03000002"})
+
+
+def test_swat_output(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rain = random.gamma(0.3, 9.0, (4, 2000))
+    water = np.stack([pd.Series(series).ewm(halflife=9).mean() for series in rain])
+    column = {0: rain, 1: 0.2 * rain, 2: random.uniform(0, 5, rain.shape), 8: water}
+
+    def value(step: int, unit: int, nth: int) -> float:
+        return float(column[nth][unit, step]) if nth in column else 0.5
+
+    write_output(tmp_path / "TxtInOut" / "output.sub", "sub", count=2000, value=value)
+    write_control(tmp_path / "TxtInOut" / "file.cio", years=6, last=173)
+    main(["fit", "--config", "swat_output", "--data.path", "TxtInOut", *SHORT])
+    check_run({"sub_1", "sub_2", "sub_3"})
+
+
+@pytest.mark.skipif(
+    not (REAL / "camels_us_flat").is_dir(), reason=f"no real basins in {REAL / 'camels_us_flat'} (MPTT_REAL_DATA)"
+)
+def test_camels_us_flat_on_real_basins() -> None:
+    main(["fit", "--config", "camels_us_flat", "--data.root", str(REAL / "camels_us_flat"), *SMALL, "--run_dir", "r"])
+    check_run({"01022500", "01547700", "03015500"})
 
 
 @pytest.mark.skipif(
