@@ -14,9 +14,9 @@ from rich.console import Console
 
 from mptt.datamodules.catalogue import open_source
 from mptt.datamodules.reading.source import Source
-from mptt.datamodules.storing import converting
+from mptt.datamodules.storing import converting, downloading
 from mptt.errors import MPTTError
-from mptt.experiments.data.showing import Shown, show
+from mptt.experiments.data.showing import Download, Shown, show
 from mptt.experiments.data.suggestion import suggest
 from mptt.experiments.data.survey import survey
 from mptt.experiments.figures import save
@@ -32,7 +32,7 @@ def run_data(words: Sequence[str]) -> None:
         SystemExit: words that cannot be parsed.
     """
     auto_cli(
-        {"inspect": inspect, "convert": convert},
+        {"inspect": inspect, "convert": convert, "download": download},
         args=[_flag(word, after) for word, after in pairwise([*words, ""])] if words else ["--help"],
         prog="mptt data",
         description="Look at a data set on disk, convert it to a store that is read fast, or download it.",
@@ -117,6 +117,31 @@ def convert(
         print(f"mptt: what is finished is kept in {out}.partial; the same line goes on.", file=sys.stderr)
         raise
     console.print(f"{source.kind}, {len(source.sites)} site(s): written to {made}", soft_wrap=True, highlight=False)
+
+
+def download(name: str, folder: str, quiet: bool = False) -> None:
+    """Download a data set from where its authors publish it, check it, and unpack it into FOLDER/NAME.
+
+    Shows its licence and whom to cite first. A download that broke off is gone on with by the same line.
+
+    Args:
+        name: camels_ch, camels_us, caravan or caravan_csv; of others, says where to get them.
+        folder: that the data set's own folder goes into.
+        quiet: show no progress.
+    """
+    console = Console()
+    archive = downloading.find_archive(name)
+    for what, said in (
+        ("what", archive.title),
+        ("from", f"https://doi.org/{archive.doi}"),
+        ("licence", archive.license),
+        ("cite", archive.references),
+        ("size", archive.size),
+    ):
+        console.print(f"{what:<8} {said}", soft_wrap=True, highlight=False, markup=False)
+    with Download(console, quiet) as shown:
+        place = downloading.download(name, folder, shown=shown)
+    console.print(f"written to {place}; look at it: mptt data inspect {place}", soft_wrap=True, highlight=False)
 
 
 def _opened(path: str, layout: str | None, sites: str | None, options: dict[str, Any] | None) -> Source:

@@ -8,7 +8,17 @@ import numpy as np
 import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -49,6 +59,34 @@ class Shown:
                 progress.update(task, completed=nth, site=site, rate=rate)
                 yield site
             progress.update(task, completed=len(sites))
+
+
+class Download:
+    """Progress of files that come in. None where it goes to a file.
+
+    Args:
+        console: that it is shown on.
+        quiet: whether to show none.
+    """
+
+    def __init__(self, console: Console, quiet: bool = False) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        off = quiet or not console.is_terminal
+        self._progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=off)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Download:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, name: str, done: int, size: int | None) -> None:
+        """Show how many bytes of a file there are."""
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=size)
+        self._progress.update(self._tasks[name], completed=done)
 
 
 def show(survey: Survey, console: Console) -> None:

@@ -14,9 +14,10 @@ from sources import days, source_from, table
 
 from mptt import MPTTError, MPTTWarning
 from mptt.datamodules.reading.source import Source
+from mptt.datamodules.storing import downloading
 from mptt.datamodules.storing.converting import convert
 from mptt.experiments.cli import main
-from mptt.experiments.data.showing import Shown, show
+from mptt.experiments.data.showing import Download, Shown, show
 from mptt.experiments.data.suggestion import guess_attributes, guess_inputs, guess_target, suggest
 from mptt.experiments.data.survey import survey
 from mptt.experiments.figures.datasets import alike, coordinates, data_set
@@ -348,3 +349,25 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
             main(words)
         assert stop.value.code == 0
         assert shown in capsys.readouterr().out
+
+
+def test_download_shows_terms_first_and_says_what_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match="asks for a login"):
+        main(["data", "download", "camels_gb", str(tmp_path)])
+    assert "licence  Open Government Licence v3\ncite     Coxon et al. (2020)" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="Did you mean caravan"):
+        main(["data", "download", "caravn", str(tmp_path)])
+    monkeypatch.setattr(downloading, "download", lambda name, folder, shown: Path(folder, name))
+    main(["data", "download", "camels_ch", "here", "--quiet"])
+    assert "mptt data inspect here/camels_ch" in capsys.readouterr().out
+
+
+def test_progress_of_files_is_shown_on_a_terminal_only() -> None:
+    for terminal, quiet, seen in ((True, False, True), (True, True, False), (False, False, False)):
+        written = StringIO()
+        with Download(Console(file=written, force_terminal=terminal, width=200), quiet) as shown:
+            shown("data.zip", 500, 1000)
+            shown("data.zip", 1000, 1000)
+        assert ("data.zip" in written.getvalue()) is seen
