@@ -1,4 +1,4 @@
-"""The command line: `mptt fit|validate|test|predict|compare|configs`."""
+"""The command line: `mptt fit|validate|test|predict|compare|configs|data`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from mptt.errors import MPTTError
 from mptt.experiments.comparison.compare import compare
 from mptt.experiments.comparison.grid import Comparison
 from mptt.experiments.configs import config_label, differences, find_config, flat, list_configs
+from mptt.experiments.data.commands import run_data
 from mptt.experiments.inferences import INFERENCES, find_inference
 from mptt.experiments.records import (
     CONFIG,
@@ -44,6 +45,9 @@ mptt: recurrent networks on long climate series, trained with messages through t
   mptt test     --config NAME_OR_PATH     of its test part, with predictions and figures,
   mptt predict  --config NAME_OR_PATH     or its predictions alone
   mptt compare  NAME_OR_PATH            strategies x seeds (x targets x windows) at equal budget: report
+  mptt data inspect  PATH               what a data set holds: tables, figure, a configuration to begin with
+  mptt data convert  PATH OUT.zarr      the data set as one Zarr store, which is read fast
+  mptt data download NAME FOLDER        official archives, checked and unpacked
 
 Every setting can be given after the configuration: --strategy RMB-SSIF --trainer.max_epochs 20 --model.hidden_size 64.
 `mptt test --config RUN/config.yaml --inference IIF` evaluates a run another way, into a folder of its own.
@@ -236,6 +240,8 @@ def main(args: Sequence[str] | None = None) -> None:
         elif command == "compare":
             options, settings = split_settings(words[1:])
             auto_cli(compare, args=options, prog="mptt compare", set_defaults={"settings": settings})
+        elif command == "data":
+            run_data(words[1:])
         elif command in MPTTCLI.subcommands():
             run(words)
         elif command in ("-h", "--help"):

@@ -58,7 +58,7 @@ class Period:
         Raises:
             MPTTError: no dates, or dates that do not go up.
         """
-        moment, month = _numbers(time)
+        moment, month = date_numbers(time)
         if not len(moment):
             raise MPTTError(f"Sites without a date: {site}. Leave them out.")
         if (wrong := np.diff(moment) <= 0).any():
@@ -137,12 +137,15 @@ class Axis:
 
     def places(self, time: pd.Index) -> Int64Array:
         """(T,) where on the axis these dates stand."""
-        return (_numbers(time)[int(self.monthly)] - self.first) // self.step
+        return (date_numbers(time)[int(self.monthly)] - self.first) // self.step
+
+    def place(self, number: tuple[int, int]) -> int:
+        """Where on the axis one date stands, given as microseconds and months."""
+        return (number[int(self.monthly)] - self.first) // self.step
 
     def absent(self, period: Period) -> int:
         """Steps of the axis inside a site's period at which it has no date."""
-        unit = int(self.monthly)
-        return (period.last[unit] - period.first[unit]) // self.step + 1 - period.count
+        return self.place(period.last) - self.place(period.first) + 1 - period.count
 
 
 def periods_of(times: Mapping[str, pd.Index | Period]) -> dict[str, Period]:
@@ -150,7 +153,7 @@ def periods_of(times: Mapping[str, pd.Index | Period]) -> dict[str, Period]:
     return {site: time if isinstance(time, Period) else Period.of(site, time) for site, time in times.items()}
 
 
-def _numbers(time: pd.Index) -> tuple[Int64Array, Int64Array]:
+def date_numbers(time: pd.Index) -> tuple[Int64Array, Int64Array]:
     """Each date in microseconds from 1970, and in months from the year 0."""
     moment, month = moments(time)
     return moment, month - 1 if isinstance(time, xr.CFTimeIndex) else month + 12 * 1970

@@ -1,0 +1,1 @@
+"""The commands `mptt data inspect`, `convert` and `download`."""
