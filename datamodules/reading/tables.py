@@ -27,13 +27,14 @@ class TextTable:
     Attributes:
         path: of the file, for messages.
         content: of the file, as of `read_text`.
-        columns: name and dtype of each: "int64" (whole, never missing), "float32", "float64", "str", "category".
+        columns: name and dtype of each: "int64" (whole, never missing), "float32", "float64", "str", "category", or
+            "skip": there, but not wanted.
         skip: lines above the first row.
         separator: between fields; None: white space, and no quotes.
         date_fault: of a row, by column: what is wrong with its date; None if nothing is.
     """
 
-    path: Path
+    path: Path | str
     content: bytes
     columns: Mapping[str, str]
     skip: int
@@ -46,6 +47,9 @@ class TextTable:
         Raises:
             MPTTError: a line is no row of the table; which, and why.
         """
+        kinds = {name: kind for name, kind in self.columns.items() if kind != "skip"}
+        last = next(reversed(self.columns))
+        kept = kinds if last in kinds else {**kinds, last: "str"}  # a short line shows in its last field
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             warnings.simplefilter("ignore", RuntimeWarning)  # numbers too large for float32 are found below
@@ -54,7 +58,8 @@ class TextTable:
                     io.BytesIO(self.content),
                     sep=self.separator or r"\s+",
                     names=list(self.columns),
-                    dtype=dict(self.columns),
+                    dtype=kept,
+                    usecols=None if len(kept) == len(self.columns) else list(kept),
                     header=None,
                     skiprows=self.skip,
                     index_col=False,
@@ -67,10 +72,20 @@ class TextTable:
             except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
                 self.refuse(str(error))
         # The parser fills short lines up with missing values.
-        floats = [name for name, kind in self.columns.items() if kind.startswith("float")]
-        if table.iloc[:, -1].isna().any() or np.isinf(table[floats].to_numpy()).any():
+        floats = [name for name, kind in kinds.items() if kind.startswith("float")]
+        uneven = len(kept) < len(self.columns) and self._separators() != (len(self.columns) - 1) * len(table)
+        if uneven or table.iloc[:, -1].isna().any() or np.isinf(table[floats].to_numpy()).any():
             self._check_lines()
-        return table
+        return table[list(kinds)]
+
+    def _separators(self) -> int:
+        """How many separators there are below the lines that are skipped; white space is none."""
+        if self.separator is None:
+            return 0
+        at = 0
+        for _ in range(self.skip):
+            at = self.content.index(b"\n", at) + 1
+        return self.content.count(self.separator.encode(), at)
 
     def refuse(self, reason: str) -> NoReturn:
         """Name the first line that is no row of the table, or else the reason that something went wrong."""
@@ -122,7 +137,15 @@ def read_text(path: Path) -> bytes:
     Raises:
         MPTTError: it is empty, or something else.
     """
-    content = path.read_bytes()
+    return check_text(path, path.read_bytes())
+
+
+def check_text(path: Path | str, content: bytes) -> bytes:
+    """The content, if it is UTF-8 text.
+
+    Raises:
+        MPTTError: it is empty, or something else.
+    """
     if not content.strip():
         raise MPTTError(f"{path} is empty. Get an intact copy.")
     try:
@@ -134,7 +157,7 @@ def read_text(path: Path) -> bytes:
     return content
 
 
-def check_days(path: Path, days: npt.NDArray[np.datetime64]) -> None:
+def check_days(path: Path | str, days: npt.NDArray[np.datetime64]) -> None:
     """Check that the rows of a file are consecutive days.
 
     Raises:
