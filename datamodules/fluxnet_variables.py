@@ -1,4 +1,4 @@
-"""What the columns of FLUXNET files are: units, which depend on the step, long names, and the flags of their quality."""
+"""What the columns of FLUXNET files are: units, which depend on the step, long names, and qualities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ CITATION = (
     "Pastorello et al. (2020), The FLUXNET2015 dataset and the ONEFlux processing pipeline for eddy covariance data,"
     " Scientific Data, 7, 225, doi:10.1038/s41597-020-0534-3"
 )
-LICENSE = "CC BY 4.0 (FLUXNET2015 Tier One; Warm Winter 2020, doi:10.18160/2G60-ZHAK). Name the principal investigators."
+LICENSE = (
+    "CC BY 4.0 (FLUXNET2015 Tier One; Warm Winter 2020, doi:10.18160/2G60-ZHAK). Name the principal investigators."
+)
 
 _CARBON = "carbon"
 QUANTITIES = {  # start of a column's name: (unit, what it is)
@@ -95,9 +97,7 @@ def quality_of(name: str, columns: set[str]) -> str | None:
         tried.append(f"NEE_{match[1]}_QC")
     if lower and name.startswith(("gpp", "reco")):
         tried.append("nee_qc")
-    for flux in ("LE", "H"):
-        if name.startswith(f"{flux}_CORR"):
-            tried.append(f"{flux}_F_MDS_QC")
+    tried += [f"{flux}_F_MDS_QC" for flux in ("LE", "H") if name.startswith(f"{flux}_CORR")]
     return next((one for one in tried if one in columns), None)
 
 
@@ -120,7 +120,8 @@ def check_limit(limit: float, flags: bool) -> None:
         raise MPTTError(f"The quality of half-hours is the largest flag that is kept, 0 to 3; found {limit!r}.")
     if not flags and not 0 <= limit <= 1:
         raise MPTTError(
-            f"The quality of days and longer is the smallest share of good values that is kept, 0 to 1; found {limit!r}."
+            f"The quality of days and longer is the smallest share of good values that is kept, 0 to 1; found"
+            f" {limit!r}."
         )
 
 

@@ -48,7 +48,7 @@ class TextTable:
             MPTTError: a line is no row of the table; which, and why.
         """
         kinds = {name: kind for name, kind in self.columns.items() if kind != "skip"}
-        last = next(reversed(self.columns))
+        last = list(self.columns)[-1]
         kept = kinds if last in kinds else {**kinds, last: "str"}  # a short line shows in its last field
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
