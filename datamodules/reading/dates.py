@@ -14,8 +14,16 @@ import xarray as xr
 
 from mptt.errors import MPTTError
 
-CALENDARS = ("standard", "proleptic_gregorian", "noleap", "365_day", "360_day", "all_leap", "366_day", "julian")
-_STANDARD = ("standard", "proleptic_gregorian", "gregorian")
+_STANDARD = ("standard", "gregorian", "proleptic_gregorian")
+_OTHERS = {  # the types that xarray's index of dates understands
+    "noleap": cftime.DatetimeNoLeap,
+    "365_day": cftime.DatetimeNoLeap,
+    "360_day": cftime.Datetime360Day,
+    "all_leap": cftime.DatetimeAllLeap,
+    "366_day": cftime.DatetimeAllLeap,
+    "julian": cftime.DatetimeJulian,
+}
+CALENDARS = (*_STANDARD, *_OTHERS)
 _DATE = re.compile(
     r"(\d{4})(?:([-/]?)(\d{2})(?:\2(\d{2}))?)?(?:[T ]?(\d{2}):?(\d{2})(?::?(\d{2})(?:\.0+)?)?)?(?:Z|\+00:?00)?"
 )
@@ -71,7 +79,7 @@ def check_calendar(calendar: str) -> None:
     Raises:
         MPTTError: there is not.
     """
-    if calendar not in (*CALENDARS, "gregorian"):
+    if calendar not in CALENDARS:
         raise MPTTError(f"There is no calendar {calendar!r}; there are {', '.join(CALENDARS)}.")
 
 
@@ -110,7 +118,7 @@ def _moment(text: str) -> np.datetime64:
 
 def _of_calendar(text: str, calendar: str) -> Any:
     try:
-        return cftime.datetime(*_parts(text), calendar=calendar)
+        return _OTHERS[calendar](*_parts(text))
     except ValueError as error:
         raise MPTTError(f"{text!r} is not in the calendar {calendar}") from error
 
@@ -120,4 +128,6 @@ def _by_form(text: str, form: str, calendar: str) -> Any:
         moment = cftime.datetime.strptime(text.strip(), form, calendar=calendar)
     except ValueError as error:
         raise MPTTError(f"{text!r} is not a date of the form {form!r}, calendar {calendar}") from error
-    return np.datetime64(moment.isoformat(), "s") if calendar in _STANDARD else moment
+    if calendar in _STANDARD:
+        return np.datetime64(moment.isoformat(), "s")
+    return _OTHERS[calendar](*moment.timetuple()[:6])

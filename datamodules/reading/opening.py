@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import xarray as xr
 
-from mptt.datamodules.preparing.checks import listed
-from mptt.datamodules.reading.places import Place, is_folder, local_file, place_of, refuse_absent
-from mptt.errors import MPTTError, MPTTWarning
+from mptt.datamodules.reading.places import is_folder, local_file, place_of, refuse_absent
+from mptt.datamodules.reading.stores import check_store
+from mptt.errors import MPTTError
 
 
 def open_dataset(dataset: xr.Dataset | str | Path) -> xr.Dataset:
@@ -20,7 +19,8 @@ def open_dataset(dataset: xr.Dataset | str | Path) -> xr.Dataset:
             is. A NetCDF file at an address is copied to a temporary folder first.
 
     Raises:
-        MPTTError: there is nothing, or something else; a coordinate of a Zarr store is not complete.
+        MPTTError: there is nothing, or something else; a Zarr store with a chunk cut short, or a coordinate without
+            one.
     """
     if isinstance(dataset, xr.Dataset):
         return dataset
@@ -41,32 +41,5 @@ def open_dataset(dataset: xr.Dataset | str | Path) -> xr.Dataset:
             f"{place} cannot be read as a {'Zarr store' if zarr else 'NetCDF file'}: {error}. Get an intact copy."
         ) from error
     if zarr and isinstance(place, Path):
-        check_chunks(place, opened)
+        check_store(place, opened)
     return opened
-
-
-def check_chunks(place: Place, dataset: xr.Dataset) -> None:
-    """Look for chunks that a Zarr store of this machine does not have: reading them yields the fill value.
-
-    A store may leave out chunks without values; or they were lost.
-
-    Raises:
-        MPTTError: a coordinate lacks one.
-    """
-    import zarr
-
-    group = zarr.open_group(str(place), mode="r")
-    lacking = {}
-    for name in dataset.variables:
-        array = group.get(str(name))
-        if isinstance(array, zarr.Array) and (absent := array.nchunks - array.nchunks_initialized) > 0:
-            lacking[name] = f"{name} ({absent} of {array.nchunks})"
-    if lost := [text for name, text in lacking.items() if name in dataset.coords]:
-        raise MPTTError(f"{place} lacks chunks of the coordinate {listed(lost)}. Get an intact copy.")
-    if lacking:
-        warnings.warn(
-            f"{place} lacks chunks of {listed(lacking.values())}; they are read as the fill value, which is missing for"
-            " most variables. If the store should have values there, get an intact copy.",
-            MPTTWarning,
-            stacklevel=3,
-        )
