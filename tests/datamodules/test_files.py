@@ -13,6 +13,7 @@ import xarray as xr
 
 from mptt import MPTTError, MPTTWarning
 from mptt.datamodules import FilesDataModule, SeriesDataModule, files_source, read_files
+from mptt.datamodules.files import LAYOUT
 
 REAL = Path(os.environ.get("MPTT_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 DAYS = pd.date_range("2000-01-01", periods=4, unit="s")
@@ -332,3 +333,19 @@ def test_real_csv_and_netcdf_of_the_same_gauges_agree():
     for name in names:
         assert np.array_equal(tables[name], arrays[name], equal_nan=True)
     assert int(np.isnan(tables["streamflow"].sel(site="camelsch_4001", time=slice("1981", "2020"))).sum()) == 2363
+
+
+def test_what_is_found_can_be_configured(tmp_path):
+    path = save(_long().rename(rain="P"), tmp_path / "x.nc")
+    source = LAYOUT.source(path, names={"P": "rain"}, missing=[-9999])
+    assert source.settings == {
+        "class_path": "FilesDataModule",
+        "init_args": {"path": str(path), "names": {"P": "rain"}, "missing": [-9999.0]},
+    }
+    data = FilesDataModule(**source.settings["init_args"], inputs=["rain"], targets=["flow"], window=20, stride=10)
+    data.setup()
+    assert LAYOUT.recognise(path)
+    assert LAYOUT.recognise(tmp_path)
+    assert not LAYOUT.recognise(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    assert not LAYOUT.recognise(tmp_path / "empty")

@@ -29,7 +29,7 @@ def write_days(root: Path, site: str, years: int) -> Path:
     """A tower whose carbon uptake follows the light of the last days."""
     random = np.random.default_rng(len(site) + years)
     days = pd.date_range("2000-01-01", f"{1999 + years}-12-31")
-    light = 150 - 120 * np.cos(2 * np.pi * days.dayofyear / 365.25) + random.normal(0, 20, len(days))
+    light = 150 - 120 * np.cos(2 * np.pi * days.day_of_year / 365.25) + random.normal(0, 20, len(days))
     columns = {
         "TA_F": light / 10 - 5,
         "SW_IN_F": light,
