@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mptt.datamodules.preparing.checks import listed
+from mptt.datamodules.preparing.checks import check_sites, listed
 from mptt.datamodules.reading.arrays import Opened, open_arrays
 from mptt.datamodules.reading.finding import find_files, stem_of
 from mptt.datamodules.reading.frames import Table, TableForm, read_table
@@ -197,6 +197,8 @@ def files_source(
             raise MPTTError(f"{place}: a table has one column that names the site; found site={list(site)}.")
         columns = None if variables is None else house.called(variables)
         opened = _open_tables(files, TableForm(site, time, calendar, time_format, separator, columns))
+    if sites is not None:
+        opened = _only(opened, place, list(sites))
     fixed = opened.fixed
     if table is not None:
         column = site if isinstance(site, str) else None
@@ -214,8 +216,7 @@ def files_source(
     about = {"title": name_of(place), **opened.about, "source": str(path)}
     said = {key: value for key, value in given.items() if value not in (None, {}, [])}
     settings = {"class_path": "FilesDataModule", "init_args": {"path": str(path), **said}}
-    source = Source("files", place, opened.sites, read, fixed, about, settings)
-    return source if sites is None else source.choose(list(sites))
+    return Source("files", place, opened.sites, read, fixed, about, settings)
 
 
 def recognise(path: Path) -> bool:
@@ -228,6 +229,14 @@ def recognise(path: Path) -> bool:
 
 
 LAYOUT = Layout("files", "NetCDF, Zarr, CSV or Parquet of any names (site, time)", recognise, files_source)
+
+
+def _only(opened: Opened, place: Place, sites: list[str]) -> Opened:
+    """The data set with these sites, in this order."""
+    check_sites(sites)
+    if unknown := [site for site in sites if site not in set(opened.sites)]:
+        raise MPTTError(f"{place} has no site {listed(unknown)}. There are {listed(opened.sites)}.")
+    return opened._replace(sites=sites, fixed=opened.fixed.sel(site=sites))
 
 
 def _open_all(files: list[Place], site: str | Sequence[str] | None, time: str | None) -> Opened:

@@ -51,7 +51,7 @@ def open_arrays(
     Raises:
         MPTTError: a name that is not there, or several dimensions that might be meant.
     """
-    dataset = _with_time(dataset, place, time)
+    dataset = _with_time(dataset.drop_vars(_bounds(dataset)), place, time)
     dims, names = _site_dims(dataset, place, site)
     spare = [
         name for name, size in dataset.sizes.items() if size == 1 and name not in (*dims, "time")
@@ -106,6 +106,12 @@ def _with_time(dataset: xr.Dataset, place: Place, time: str | None) -> xr.Datase
     if dim != time:
         dataset = dataset.swap_dims({dim: time})
     return dataset.rename({time: "time"}) if time != "time" else dataset
+
+
+def _bounds(dataset: xr.Dataset) -> list[str]:
+    """The variables that hold the edges of the cells of others."""
+    said = [{**values.encoding, **values.attrs}.get("bounds") for values in dataset.variables.values()]
+    return [str(name) for name in dataset.data_vars if name in said or str(name).endswith(("_bnds", "_bounds"))]
 
 
 def _holds_dates(values: xr.Variable) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from mptt.datamodules.reading.classic import check_classic
 from mptt.datamodules.reading.places import is_folder, local_file, place_of, refuse_absent
 from mptt.datamodules.reading.stores import check_store
 from mptt.errors import MPTTError
@@ -33,9 +34,11 @@ def open_dataset(dataset: xr.Dataset | str | Path) -> xr.Dataset:
     refuse_absent(place, "a Zarr store or NetCDF file")
     zarr = is_folder(place)
     decoder = xr.coders.CFDatetimeCoder(time_unit="s")  # by default years after 2262 become cftime
-    source = str(place) if zarr else local_file(place)
+    source = place if zarr else local_file(place)
+    if isinstance(source, Path) and source.is_file():
+        check_classic(source)
     try:
-        opened = xr.open_dataset(source, engine="zarr" if zarr else None, decode_times=decoder)
+        opened = xr.open_dataset(str(source), engine="zarr" if zarr else None, decode_times=decoder)
     except Exception as error:  # every engine has its own
         raise MPTTError(
             f"{place} cannot be read as a {'Zarr store' if zarr else 'NetCDF file'}: {error}. Get an intact copy."

@@ -119,6 +119,17 @@ def test_cells_of_a_grid_are_sites(tmp_path):
         read_files(path)
 
 
+def test_edges_of_steps_and_further_dimensions_are_passed_over(tmp_path):
+    edges = np.stack([DAYS.values, DAYS.values], axis=1)
+    model = many().assign(day_bnds=(("day", "bnds"), edges), member=(("basin", "day", "run"), np.ones((2, 4, 3))))
+    model["day"].attrs["bounds"] = "day_bnds"
+    read = read_files(save(model.expand_dims(height=[2.0]), tmp_path / "x.nc"), site="basin", time="day")
+    assert read["P"].values[0].tolist() == [0, 1, 2, 3]
+    assert "member" not in read
+    plain = save(model.drop_vars("member"), tmp_path / "y.nc")
+    assert read_files(plain)["site"].values.tolist() == ["01", "0002"]
+
+
 def test_sites_may_be_named_by_a_variable(tmp_path):
     stations = xr.Dataset(
         {"q": (("time", "row"), np.ones((4, 2), np.float32)), "gauge": ("row", np.array([7, 8]))}, {"time": DAYS}
