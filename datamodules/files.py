@@ -15,7 +15,7 @@ from mptt.datamodules.reading.arrays import Opened, open_arrays
 from mptt.datamodules.reading.finding import find_files, stem_of
 from mptt.datamodules.reading.frames import Table, TableForm, read_table
 from mptt.datamodules.reading.opening import open_dataset
-from mptt.datamodules.reading.places import Place, name_of, place_of
+from mptt.datamodules.reading.places import Place, place_of
 from mptt.datamodules.reading.sitetable import read_site_table
 from mptt.datamodules.reading.source import Layout, Source
 from mptt.datamodules.reading.translation import Translation, put_together
@@ -101,7 +101,21 @@ class FilesDataModule(SeriesDataModule):
         return read_files(self.path, variables=self.needed, **self.reading)
 
 
-def read_files(path: str | Path, variables: Sequence[str] | None = None, **reading: Any) -> xr.Dataset:
+def read_files(
+    path: str | Path,
+    site: str | Sequence[str] | None = None,
+    time: str | None = None,
+    names: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
+    units_in_file: Mapping[str, str] | None = None,
+    missing: Sequence[float] = (),
+    sites: Sequence[str] | None = None,
+    attributes_file: str | Path | None = None,
+    calendar: str = "standard",
+    time_format: str | None = None,
+    separator: str | None = None,
+    variables: Sequence[str] | None = None,
+) -> xr.Dataset:
     """Read series in files of any layout, all in memory; the arguments are those of `files_source`.
 
     Cells of a grid without any value, as those at sea, are left out with a note.
@@ -112,8 +126,22 @@ def read_files(path: str | Path, variables: Sequence[str] | None = None, **readi
     Raises:
         MPTTError: as `files_source`; sites of different steps or calendars.
     """
-    dataset = files_source(path, variables=variables, **reading).dataset(variables)
-    site = reading.get("site")
+    source = files_source(
+        path,
+        site,
+        time,
+        names,
+        units,
+        units_in_file,
+        missing,
+        sites,
+        attributes_file,
+        calendar,
+        time_format,
+        separator,
+        variables,
+    )
+    dataset = source.dataset(variables)
     if site is None or isinstance(site, str) or not dataset.data_vars:
         return dataset
     series = [values for values in dataset.data_vars.values() if "time" in values.dims]
@@ -162,7 +190,7 @@ def files_source(
         missing: numbers that mean a missing value where the file does not say so, as -9999; compared after the
             unpacking of packed values.
         sites: to keep, in their order; by default all, in that of the file.
-        attributes_file: CSV with a row a site, joined by id.
+        attributes_file: CSV with a row a site, joined by id; its columns come before variables of the same name.
         calendar: of dates in tables: "noleap", "360_day" and so on.
         time_format: of dates in tables that are written in another way, as "%d.%m.%Y".
         separator: of CSV fields; by default comma, semicolon, tab or |, of which the header has most.
@@ -202,7 +230,7 @@ def files_source(
     fixed = opened.fixed
     if table is not None:
         column = site if isinstance(site, str) else None
-        fixed = fixed.merge(read_site_table(table, opened.sites, column), compat="override", join="left")
+        fixed = fixed.assign(read_site_table(table, opened.sites, column).data_vars)
     house.check(place, opened, fixed, variables)
     fixed = house.attributes(fixed)
 
@@ -213,7 +241,7 @@ def files_source(
         )
         return house.series(series, fixed, name)
 
-    about = {"title": name_of(place), **opened.about, "source": str(path)}
+    about = {"title": str(path), **opened.about, "source": str(path)}
     said = {key: value for key, value in given.items() if value not in (None, {}, [])}
     settings = {"class_path": "FilesDataModule", "init_args": {"path": str(path), **said}}
     return Source("files", place, opened.sites, read, fixed, about, settings)

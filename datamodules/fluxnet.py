@@ -19,6 +19,7 @@ from mptt.datamodules.fluxnet_variables import CITATION, FINE, LICENSE, STEPS, d
 from mptt.datamodules.preparing.checks import check_sites, listed
 from mptt.datamodules.reading.daily import daily as to_days
 from mptt.datamodules.reading.frames import csv_header
+from mptt.datamodules.reading.places import read_bytes
 from mptt.datamodules.reading.source import Layout, Source
 from mptt.datamodules.reading.tables import TextTable, check_text
 from mptt.datamodules.series import SeriesDataModule
@@ -214,7 +215,7 @@ class _File:
 
     def content(self) -> bytes:
         if self.member is None:
-            return check_text(str(self), self.path.read_bytes())
+            return check_text(str(self), read_bytes(self.path))
         try:
             with zipfile.ZipFile(self.path) as archive:
                 return check_text(str(self), archive.read(self.member))

@@ -8,8 +8,8 @@ import xarray as xr
 
 from mptt.datamodules.reading.classic import check_classic
 from mptt.datamodules.reading.places import is_folder, local_file, place_of, refuse_absent
-from mptt.datamodules.reading.stores import check_store
-from mptt.errors import MPTTError
+from mptt.datamodules.reading.stores import check_complete, check_lengths
+from mptt.errors import MPTTError, MPTTWarning
 
 
 def open_dataset(dataset: xr.Dataset | str | Path) -> xr.Dataset:
@@ -35,14 +35,18 @@ def open_dataset(dataset: xr.Dataset | str | Path) -> xr.Dataset:
     zarr = is_folder(place)
     decoder = xr.coders.CFDatetimeCoder(time_unit="s")  # by default years after 2262 become cftime
     source = place if zarr else local_file(place)
-    if isinstance(source, Path) and source.is_file():
-        check_classic(source)
     try:
+        if isinstance(source, Path) and source.is_file():
+            check_classic(source)
+        if zarr and isinstance(place, Path):
+            check_lengths(place)
         opened = xr.open_dataset(str(source), engine="zarr" if zarr else None, decode_times=decoder)
+        if zarr and isinstance(place, Path):
+            check_complete(place, opened)
+    except (MPTTError, MPTTWarning):
+        raise
     except Exception as error:  # every engine has its own
         raise MPTTError(
             f"{place} cannot be read as a {'Zarr store' if zarr else 'NetCDF file'}: {error}. Get an intact copy."
         ) from error
-    if zarr and isinstance(place, Path):
-        check_store(place, opened)
     return opened

@@ -1,4 +1,4 @@
-"""Whether a Zarr store of this machine is whole, before any of it is unpacked."""
+"""Whether a Zarr store of this machine is whole."""
 
 from __future__ import annotations
 
@@ -15,14 +15,28 @@ _DESCRIPTIONS = ("zarr.json", ".zarray", ".zattrs", ".zmetadata", ".zgroup")
 _HEADER = 16  # bytes of a Blosc chunk, of which the last four are its length
 
 
-def check_store(path: Path, dataset: xr.Dataset) -> None:
-    """Look for chunks that are cut short, or are not there.
+def check_lengths(path: Path) -> None:
+    """Look for chunks that are cut short, before any is unpacked.
 
-    Blosc does not say that a chunk is cut short: what is unpacked from it is anything, or the end of the program. A
-    chunk that is not there reads as the fill value; a store may leave out chunks without values, or they were lost.
+    Blosc does not say so: what is unpacked from such a chunk is anything, or the end of the program.
 
     Raises:
-        MPTTError: a chunk that is cut short; a coordinate that lacks one.
+        MPTTError: there is one.
+    """
+    import zarr
+
+    for name, array in zarr.open_group(str(path), mode="r").arrays():
+        if any("Blosc" in type(codec).__name__ for codec in array.compressors) and array.shards is None:
+            _check_lengths(path / name)
+
+
+def check_complete(path: Path, dataset: xr.Dataset) -> None:
+    """Look for chunks that are not there: they read as the fill value.
+
+    A store may leave out chunks without values; or they were lost.
+
+    Raises:
+        MPTTError: a coordinate lacks one.
     """
     import zarr
 
@@ -30,12 +44,8 @@ def check_store(path: Path, dataset: xr.Dataset) -> None:
     lacking = {}
     for name in dataset.variables:
         array = group.get(str(name))
-        if not isinstance(array, zarr.Array):
-            continue
-        if (absent := array.nchunks - array.nchunks_initialized) > 0:
+        if isinstance(array, zarr.Array) and (absent := array.nchunks - array.nchunks_initialized) > 0:
             lacking[name] = f"{name} ({absent} of {array.nchunks})"
-        if any("Blosc" in type(codec).__name__ for codec in array.compressors) and array.shards is None:
-            _check_lengths(path / str(name))
     if lost := [text for name, text in lacking.items() if name in dataset.coords]:
         raise MPTTError(f"{path} lacks chunks of the coordinate {listed(lost)}. Get an intact copy.")
     if lacking:
@@ -43,7 +53,7 @@ def check_store(path: Path, dataset: xr.Dataset) -> None:
             f"{path} lacks chunks of {listed(lacking.values())}; they are read as the fill value, which is missing for"
             " most variables. If the store should have values there, get an intact copy.",
             MPTTWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

@@ -222,6 +222,17 @@ def test_damaged_netcdf_is_refused(tmp_path):
         read_files(tmp_path / "short.nc")
 
 
+def test_netcdf_that_must_not_be_read_is_refused(tmp_path, monkeypatch):
+    path = save(one([1, 2]), tmp_path / "x.nc")
+
+    def refuse(self, *arguments, **options):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(MPTTError, match=r"x\.nc cannot be read as a NetCDF file: .*Permission denied"):
+        read_files(path)
+
+
 def test_a_lost_chunk_is_noted_and_a_lost_coordinate_refused(tmp_path):
     path = save(many().chunk(basin=1), tmp_path / "x.zarr")
     (path / "P" / "1.0").unlink()
@@ -239,6 +250,11 @@ def test_damaged_zarr_is_refused(tmp_path):
     chunk = path / "P" / "0.0"
     chunk.write_bytes(chunk.read_bytes()[:20])
     with pytest.raises(MPTTError, match=r"P.0\.0 is cut short: 20 bytes where 48 are due"):
+        read_files(path)
+    dates = path / "day" / "0"
+    dates.write_bytes(dates.read_bytes()[:-3])
+    chunk.unlink()
+    with pytest.raises(MPTTError, match=r"day.0 is cut short"):
         read_files(path)
     newer = tmp_path / "y.zarr"
     many().to_zarr(newer, zarr_format=3, consolidated=False)

@@ -229,6 +229,17 @@ def test_damaged_files_are_refused_with_the_line(tmp_path, text, message):
     assert "DE-Tha" in str(error.value)
 
 
+def test_files_that_must_not_be_read_are_refused(tmp_path, monkeypatch):
+    daily_file(tmp_path, "DE-Tha", [1, 2])
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(MPTTError, match=r"DE-Tha.*cannot be read: .*Permission denied"):
+        read_fluxnet(tmp_path)
+
+
 def test_damaged_archives_are_refused(tmp_path):
     (tmp_path / "FLX_DE-Tha_FLUXNET2015_FULLSET_2000-2001_1-4.zip").write_bytes(b"PK\3\4 and no more")
     with pytest.raises(MPTTError, match="no archive that can be read"):
