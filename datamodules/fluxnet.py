@@ -17,7 +17,7 @@ import xarray as xr
 from mptt.datamodules.fluxnet_quality import Quality, check_quality, keep_good, needed_columns, trimmed
 from mptt.datamodules.fluxnet_variables import CITATION, FINE, LICENSE, STEPS, description, is_quality
 from mptt.datamodules.preparing.checks import check_sites, listed
-from mptt.datamodules.reading.daily import daily as to_days
+from mptt.datamodules.reading.resampling import daily as to_days
 from mptt.datamodules.reading.frames import csv_header
 from mptt.datamodules.reading.places import read_bytes
 from mptt.datamodules.reading.source import Layout, Source

@@ -12,7 +12,7 @@ from mptt.datamodules.fluxnet_quality import Quality, check_quality, keep_good, 
 from mptt.datamodules.fluxnet_variables import CITATION, LICENSE, is_quality
 from mptt.datamodules.preparing.checks import listed
 from mptt.datamodules.reading.arrays import open_arrays
-from mptt.datamodules.reading.daily import daily as to_days
+from mptt.datamodules.reading.resampling import daily as to_days
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.datamodules.reading.places import is_zarr, place_of
 from mptt.datamodules.reading.source import Layout, Source

@@ -92,7 +92,7 @@ def _is_monthly(moment: Int64Array, month: Int64Array) -> bool:
 
 def _usual_step(places: list[Int64Array]) -> int:
     steps, count = np.unique(np.concatenate([np.diff(place) for place in places]), return_counts=True)
-    return int(steps[count.argmax()]) if len(steps) else 1_000_000
+    return int(steps[count.argmax()]) if len(steps) else 1
 
 
 def _dates(first: Any, count: int, step: int, monthly: bool) -> pd.Index:
