@@ -1,4 +1,4 @@
-"""Data sets on disk."""
+"""Data sets on disk, or at an address."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ from pathlib import Path
 
 import xarray as xr
 
-from mptt.errors import MPTTError
+from mptt.datamodules.reading.classic import check_classic
+from mptt.datamodules.reading.places import is_folder, local_file, place_of, refuse_absent
+from mptt.datamodules.reading.stores import check_complete, check_lengths
+from mptt.errors import MPTTError, MPTTWarning
 
 
 def open_dataset(dataset: xr.Dataset | str | Path) -> xr.Dataset:
     """Open a Zarr store or NetCDF file; dates are datetime64[s], or cftime where the calendar is another.
 
     Args:
-        dataset: the path; a data set is returned as it is.
+        dataset: the path, or an address that fsspec knows, as "s3://bucket/store.zarr"; a data set is returned as it
+            is. A NetCDF file at an address is copied to a temporary folder first.
 
     Raises:
-        MPTTError: there is nothing, or something else.
+        MPTTError: there is nothing, or something else; a Zarr store with a chunk cut short, or a coordinate without
+            one.
     """
     if isinstance(dataset, xr.Dataset):
         return dataset
@@ -25,17 +30,25 @@ def open_dataset(dataset: xr.Dataset | str | Path) -> xr.Dataset:
             f"The dataset is an xarray.Dataset or a path, found a {type(dataset).__name__}; see"
             " DataArray.to_dataset(name=...) and xarray.Dataset.from_dataframe."
         )
-    path = Path(dataset)
-    if not path.exists():
-        raise MPTTError(
-            f"No data set at {path} (looked from {Path.cwd()}); give the path of a Zarr store or NetCDF file."
-        )
+    place = place_of(dataset)
+    refuse_absent(place, "a Zarr store or NetCDF file")
+    zarr = is_folder(place)
     decoder = xr.coders.CFDatetimeCoder(time_unit="s")  # by default years after 2262 become cftime
+    source = place if zarr else local_file(place)
     try:
-        engine = "zarr" if path.is_dir() else None
+        if isinstance(source, Path) and source.is_file():
+            check_classic(source)
+        if zarr and isinstance(place, Path):
+            check_lengths(place)
+        engine = "zarr" if zarr else None
         # Numbers of days, as lengths of dry spells, stay numbers.
-        return xr.open_dataset(path, engine=engine, decode_times=decoder, decode_timedelta=False)
+        opened = xr.open_dataset(str(source), engine=engine, decode_times=decoder, decode_timedelta=False)
+        if zarr and isinstance(place, Path):
+            check_complete(place, opened)
+    except (MPTTError, MPTTWarning):
+        raise
     except Exception as error:  # every engine has its own
         raise MPTTError(
-            f"{path} cannot be read as a {'Zarr store' if path.is_dir() else 'NetCDF file'}: {error}"
+            f"{place} cannot be read as a {'Zarr store' if zarr else 'NetCDF file'}: {error}. Get an intact copy."
         ) from error
+    return opened

@@ -23,7 +23,7 @@ class Source:
 
     Attributes:
         kind: what it is, such as "CAMELS-US".
-        path: its folder or file.
+        path: its folder or file, or an address.
         sites: their names, in order.
         read: given a site's name, reads its variables on (time,), missing values NaN, with `units` and `long_name`;
             dates go up and are datetime64[s], or cftime where the calendar is another.
@@ -34,7 +34,7 @@ class Source:
     """
 
     kind: str
-    path: Path
+    path: Path | str
     sites: Sequence[str]
     read: Callable[[str], xr.Dataset]
     attributes: xr.Dataset
@@ -107,7 +107,7 @@ class Source:
         return Source(self.kind, self.path, list(sites), self.read, kept, self.about, self.settings)
 
 
-def source_of(dataset: xr.Dataset, kind: str, path: Path, settings: Mapping[str, Any] | None = None) -> Source:
+def source_of(dataset: xr.Dataset, kind: str, path: Path | str, settings: Mapping[str, Any] | None = None) -> Source:
     """The source of an opened data set with dimensions (site, time): series are read when they are asked for."""
     sites = site_names(dataset)
     # Stores that name their coordinates have latitude and longitude among them.

@@ -27,13 +27,14 @@ class TextTable:
     Attributes:
         path: of the file, for messages.
         content: of the file, as of `read_text`.
-        columns: name and dtype of each: "int64" (whole, never missing), "float32", "float64", "str", "category".
+        columns: name and dtype of each: "int64" (whole, never missing), "float32", "float64", "str", "category", or
+            "skip": there, but not wanted.
         skip: lines above the first row.
         separator: between fields; None: white space, and no quotes.
         date_fault: of a row, by column: what is wrong with its date; None if nothing is.
     """
 
-    path: Path
+    path: Path | str
     content: bytes
     columns: Mapping[str, str]
     skip: int
@@ -46,6 +47,9 @@ class TextTable:
         Raises:
             MPTTError: a line is no row of the table; which, and why.
         """
+        kinds = {name: kind for name, kind in self.columns.items() if kind != "skip"}
+        last = list(self.columns)[-1]
+        kept = kinds if last in kinds else {**kinds, last: "str"}  # a short line shows in its last field
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             warnings.simplefilter("ignore", RuntimeWarning)  # numbers too large for float32 are found below
@@ -54,7 +58,8 @@ class TextTable:
                     io.BytesIO(self.content),
                     sep=self.separator or r"\s+",
                     names=list(self.columns),
-                    dtype=dict(self.columns),
+                    dtype=kept,
+                    usecols=None if len(kept) == len(self.columns) else list(kept),
                     header=None,
                     skiprows=self.skip,
                     index_col=False,
@@ -67,11 +72,11 @@ class TextTable:
             except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
                 self.refuse(str(error))
         # The parser fills short lines up with missing values.
-        floats = [name for name, kind in self.columns.items() if kind.startswith("float")]
-        cut = table.iloc[:, -1].isna().any() and not self._full(len(table))
-        if cut or np.isinf(table[floats].to_numpy()).any():
+        floats = [name for name, kind in kinds.items() if kind.startswith("float")]
+        doubtful = len(kept) < len(self.columns) or table.iloc[:, -1].isna().any()
+        if (doubtful and not self._full(len(table))) or np.isinf(table[floats].to_numpy()).any():
             self._check_lines()
-        return table
+        return table[list(kinds)]
 
     def _full(self, rows: int) -> bool:
         """Whether counting separators shows that no line is short; False may also be that counting does not tell."""
@@ -130,7 +135,15 @@ def read_text(path: Path) -> bytes:
     Raises:
         MPTTError: it cannot be opened, is empty, or something else.
     """
-    content = read_file(path)
+    return check_text(path, read_file(path))
+
+
+def check_text(path: Path | str, content: bytes) -> bytes:
+    """The content, if it is UTF-8 text.
+
+    Raises:
+        MPTTError: it is empty, or something else.
+    """
     if not content.strip():
         raise MPTTError(f"{path} is empty. Get an intact copy.")
     try:
@@ -160,7 +173,7 @@ def likely_separator(header: str) -> str:
     return max(",;\t", key=header.count)
 
 
-def check_days(path: Path, days: npt.NDArray[np.datetime64]) -> None:
+def check_days(path: Path | str, days: npt.NDArray[np.datetime64]) -> None:
     """Check that the rows of a file are consecutive days.
 
     Raises:

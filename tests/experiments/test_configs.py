@@ -12,6 +12,7 @@ import yaml
 from fake_camels import write_ch, write_gb
 from fake_caravan import random_series, write_caravan, write_many
 from swat_files import write_control, write_output
+from towers import write_days, write_store
 
 from mptt import MPTTWarning
 from mptt.datamodules import simulate_basin, write_swat_csv
@@ -193,6 +194,65 @@ def test_streamflow_signatures_are_no_inputs_of_swiss_or_british_basins(name: st
     signatures = "q_mean runoff_ratio stream_elas slope_fdc baseflow_index baseflow_index_ceh baseflow_index_landson"
     more = "hfd_mean Q5 Q95 high_q_freq high_q_dur low_q_freq low_q_dur zero_q_freq"
     assert not {*signatures.split(), *more.split()} & {*settings_of(name)["attributes"]}
+
+
+def test_fluxnet_in_its_layout(tmp_path: Path) -> None:
+    for site in ("DE-Tha", "US-Ha1"):
+        write_days(tmp_path / "towers", site, years=2)
+    main(["fit", "--config", "fluxnet", "--data.root", "towers", *SMALL, "--run_dir", "r"])
+    check_run({"DE-Tha", "US-Ha1"})
+
+
+def test_fluxnet_store_in_its_layout(tmp_path: Path) -> None:
+    days = 4 * 365
+    write_store(tmp_path / "x.zarr", {"DE-Tha": ("2000-01-01T00:00", 48 * days), "US-Ha1": ("2001-01-01", 48 * days)})
+    main(["fit", "--config", "fluxnet_zarr", "--data.path", "x.zarr", "--data.warmup", "30", *SMALL, "--run_dir", "r"])
+    check_run({"DE-Tha", "US-Ha1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "folder", "sites"),
+    [
+        ("fluxnet", "root", "fluxnet_csv", {"BE-Lcr"}),
+        ("fluxnet_zarr", "path", "fluxnet_zarr/fluxnet.zarr", {"DE-Tha", "US-Ha1"}),
+    ],
+)
+def test_fluxnet_on_real_towers(name: str, option: str, folder: str, sites: set[str]) -> None:
+    if not (REAL / folder).is_dir():
+        pytest.skip(f"no real towers in {REAL / folder} (MPTT_REAL_DATA says where)")
+    main(["fit", "--config", name, f"--data.{option}", str(REAL / folder), *SMALL, "--run_dir", "r"])
+    check_run(sites)
+
+
+def test_files_of_somebody_are_trained_on_from_the_command_line(tmp_path: Path) -> None:
+    random, days = np.random.default_rng(0), pd.date_range("1990-01-01", periods=1500)
+    (tmp_path / "mine").mkdir()
+    for gauge in ("007", "12"):
+        rain = random.gamma(0.3, 9.0, len(days))
+        flow = pd.Series(rain).ewm(halflife=9).mean()
+        table = pd.DataFrame({"date": days.strftime("%Y-%m-%d"), "RR": rain, "Q": flow})
+        table.to_csv(tmp_path / "mine" / f"{gauge}.csv", index=False)
+    (tmp_path / "gauges.csv").write_text("gauge,area_km2\n12,864\n007,86.4\n")
+    settings = {
+        "path": "mine",
+        "names": {"RR": "rain", "Q": "flow", "area_km2": "area"},
+        "units_in_file": {"flow": "m3/s"},
+        "units": {"flow": "mm/day"},
+        "attributes_file": "gauges.csv",
+        "inputs": ["rain"],
+        "targets": ["flow"],
+        "attributes": ["area"],
+        "split": [0.6, 0.2, 0.2],
+        "window": 100,
+        "stride": 50,
+    }
+    config = {
+        "data": {"class_path": "FilesDataModule", "init_args": settings},
+        "model": {"class_path": "SequenceRegressor", "init_args": {"core": "gru"}},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    main(["fit", "--config", "mine.yaml", *SMALL, "--run_dir", "r"])
+    check_run({"007", "12"})
 
 
 def test_streamflow_signatures_are_no_inputs() -> None:

@@ -1,0 +1,239 @@
+"""NetCDF and Zarr with dimensions of any names: which is the site, which the time, and one site's series."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from mptt.datamodules.preparing.checks import listed
+from mptt.datamodules.reading.places import Place
+from mptt.errors import MPTTError
+
+SITE_NAMES = ("site", "site_id", "basin", "basin_id", "gauge", "gauge_id", "station", "station_id", "id")
+_BLOCK = 64 * 2**20  # bytes of series that are read together
+_log = logging.getLogger(__name__)
+
+
+class Opened(NamedTuple):
+    """A data set whose sites are known, its variables under the names of the file.
+
+    Attributes:
+        sites: their names.
+        read: given a site's name, its variables on (time,).
+        fixed: variables on (site,).
+        about: what the file says of itself.
+    """
+
+    sites: list[str]
+    read: Callable[[str], xr.Dataset]
+    fixed: xr.Dataset
+    about: dict[str, str]
+
+
+def open_arrays(
+    dataset: xr.Dataset, place: Place, stem: str, site: str | Sequence[str] | None, time: str | None
+) -> Opened:
+    """Find sites and time in a data set.
+
+    Args:
+        dataset: opened, its series not in memory.
+        place: where it is, for messages.
+        stem: name of the site, if there is one and the file does not name it.
+        site: the dimension that counts sites, or the variable that names them; several dimensions make a grid, whose
+            cells are sites. By default the only dimension beside time, or the one that is called so.
+        time: the dimension, or the variable that dates the steps; by default the one that holds dates.
+
+    Raises:
+        MPTTError: a name that is not there, or several dimensions that might be meant.
+    """
+    dataset = _with_time(dataset.drop_vars(_bounds(dataset)), place, time)
+    dims, names = _site_dims(dataset, place, site)
+    spare = [
+        name for name, size in dataset.sizes.items() if size == 1 and name not in (*dims, "time")
+    ]  # such as a height of 2 m
+    dataset = dataset.squeeze(spare) if spare else dataset
+    inside = {"time", *dims}
+    series = [
+        name for name, values in dataset.data_vars.items() if "time" in values.dims and set(values.dims) <= inside
+    ]
+    odd = [f"{name} {values.dims}" for name, values in dataset.data_vars.items() if set(values.dims) - inside]
+    if odd:
+        _log.info("%s: variables of other dimensions are left out: %s.", place, listed(odd))
+    if not series:
+        raise MPTTError(
+            f"{place} has no variable on ({', '.join(dims) or 'site'}, time); it has"
+            f" {listed(f'{name} {values.dims}' for name, values in dataset.data_vars.items())}. Say the dimensions with"
+            " site=... and time=..."
+        )
+    sites = _site_names(dataset, place, dims, names, stem)
+    kept = dataset[series].drop_vars([name for name in dataset.coords if name != "time"])
+    about = {str(name): str(value) for name, value in dataset.attrs.items()}
+    return Opened(sites, _reader(kept, dims, sites, place), _fixed(dataset, dims, names, sites), about)
+
+
+def _with_time(dataset: xr.Dataset, place: Place, time: str | None) -> xr.Dataset:
+    """The data set with the dimension and index `time`, which holds dates."""
+    dated = [str(name) for name, values in dataset.variables.items() if len(values.dims) == 1 and _holds_dates(values)]
+    if time is None:
+        likely = [name for name in dated if name in dataset.dims] or dated
+        named = [name for name in likely if name == "time" or dataset[name].attrs.get("axis") == "T"]
+        chosen = named if len(likely) > 1 and len(named) == 1 else likely
+        if len(chosen) != 1:
+            found = f"several do: {', '.join(chosen)}" if chosen else "none does"
+            raise MPTTError(
+                f"{place}: one dimension must hold dates, and {found}. Its dimensions are"
+                f" {listed(f'{name} ({dataset[name].dtype})' for name in dataset.dims)}. Say which with time=...;"
+                " numbers are dates if their attribute `units` says 'days since ...'."
+            )
+        time = chosen[0]
+        if time != "time":
+            _log.info("%s: %s is taken for the time.", place, time)
+    if time not in dataset.variables:
+        raise MPTTError(f"{place} has no time variable {time!r}; dates are in {listed(dated)}.")
+    if dataset[time].ndim != 1 or not _holds_dates(dataset[time].variable):
+        raise MPTTError(
+            f"{place}: {time} holds {dataset[time].dtype} on {dataset[time].dims}, not dates; its attribute `units`"
+            " must say 'days since ...'."
+        )
+    (dim,) = dataset[time].dims
+    if "time" in dataset.variables and time != "time":
+        dataset = dataset.drop_vars("time")
+    if dim != time:
+        dataset = dataset.swap_dims({dim: time})
+    return dataset.rename({time: "time"}) if time != "time" else dataset
+
+
+def _bounds(dataset: xr.Dataset) -> list[str]:
+    """The variables that hold the edges of the cells of others."""
+    said = [{**values.encoding, **values.attrs}.get("bounds") for values in dataset.variables.values()]
+    return [str(name) for name in dataset.data_vars if name in said or str(name).endswith(("_bnds", "_bounds"))]
+
+
+def _holds_dates(values: xr.Variable) -> bool:
+    if values.dtype.kind == "M":
+        return True
+    return values.dtype == object and values.size > 0 and hasattr(values[:1].values[0], "calendar")
+
+
+def _site_dims(dataset: xr.Dataset, place: Place, site: str | Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """The dimensions that count sites, and the variables that name them."""
+    if site is not None:
+        names = [site] if isinstance(site, str) else list(site)
+        if unknown := [name for name in names if name not in dataset.variables and name not in dataset.dims]:
+            raise MPTTError(
+                f"{place} has no dimension or variable {listed(unknown)} for the site; its dimensions are"
+                f" {listed(name for name in dataset.dims if name != 'time')}."
+            )
+        dims = [
+            str(dataset[name].dims[0]) if name in dataset.variables and dataset[name].ndim else name for name in names
+        ]
+        single = [name for name in names if name in dataset.variables and dataset[name].ndim == 0]
+        return ([], single) if single else (dims, names)
+    used = [values for values in dataset.data_vars.values() if "time" in values.dims]
+    others = list(dict.fromkeys(str(dim) for values in used for dim in values.dims if dim != "time"))
+    wide = [dim for dim in others if dataset.sizes[dim] > 1]
+    called = [dim for dim in others if dim.casefold() in SITE_NAMES]
+    chosen = called if len(called) == 1 else wide if wide else others[:1]
+    if len(chosen) > 1:
+        raise MPTTError(
+            f"{place}: which dimension is the site? Beside time there are {listed(chosen)}. Say it with site=..., or,"
+            f" for a grid, site={chosen[:2]}."
+        )
+    if chosen and chosen[0] != "site":
+        _log.info("%s: the dimension %s is taken for the site.", place, chosen[0])
+    named = [
+        str(name)
+        for name, values in dataset.variables.items()
+        if values.attrs.get("cf_role") == "timeseries_id" and values.dims == tuple(chosen)
+    ]
+    return chosen, (named or chosen)
+
+
+def _site_names(dataset: xr.Dataset, place: Place, dims: list[str], names: list[str], stem: str) -> list[str]:
+    if not dims:
+        return [_text(dataset[names[0]].values[()])] if names else [stem]
+    for dim, name in zip(dims, names, strict=True):
+        if name not in dataset.variables:
+            texts = [str(key) for key, values in dataset.variables.items() if values.dims == (dim,)]
+            raise MPTTError(
+                f"{place}: the sites along {dim} have no names. Say which variable names them, with site=...; there are"
+                f" {listed(texts)}."
+            )
+        if dataset[name].ndim != 1:
+            raise MPTTError(f"{place}: {name} has the dimensions {dataset[name].dims}, so it cannot name sites.")
+    columns = [[_text(value) for value in dataset[name].values] for name in names]
+    if len(columns) == 1:
+        return columns[0]
+    sites = [""]
+    for column in columns:
+        sites = [f"{before}_{value}" if before else value for before in sites for value in column]
+    return sites
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode().strip()
+    if isinstance(value, np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _reader(kept: xr.Dataset, dims: list[str], sites: list[str], place: Place) -> Callable[[str], xr.Dataset]:
+    """Reads one site; its neighbours come along, since they lie in the same chunks."""
+    if not dims:
+        return lambda site: _loaded(kept, place)
+    last = dims[-1]
+    width = kept.sizes[last]
+    a_site = 8 * kept.sizes["time"] * len(kept.data_vars)
+    block = max(1, min(width, _BLOCK // max(a_site, 1)))
+    position = {site: nth for nth, site in enumerate(sites)}
+    outer = [kept.sizes[dim] for dim in dims[:-1]]
+
+    @lru_cache(maxsize=1)
+    def together(row: int, nth: int) -> xr.Dataset:
+        where: dict[str, Any] = {last: slice(nth * block, (nth + 1) * block)}
+        if outer:
+            where |= dict(zip(dims[:-1], map(int, np.unravel_index(row, outer)), strict=True))
+        return _loaded(kept.isel(where, missing_dims="ignore"), place)
+
+    def read(site: str) -> xr.Dataset:
+        row, column = divmod(position[site], width)
+        return together(row, column // block).isel({last: column % block}, missing_dims="ignore").copy(deep=True)
+
+    return read
+
+
+def _loaded(part: xr.Dataset, place: Place) -> xr.Dataset:
+    try:
+        return part.load()
+    except MPTTError:
+        raise
+    except Exception as error:  # a damaged chunk: every engine has its own
+        names = listed(part.data_vars)
+        raise MPTTError(f"{place} cannot be read to its end ({error}), in {names}. Get an intact copy.") from error
+
+
+def _fixed(dataset: xr.Dataset, dims: list[str], names: list[str], sites: list[str]) -> xr.Dataset:
+    """Variables that do not change in time, on (site,)."""
+    kept = {}
+    for key, values in dataset.variables.items():
+        if "time" in values.dims or set(values.dims) - set(dims) or (str(key) in names and len(dims) < 2):
+            continue
+        if not values.dims and (values.attrs.get("grid_mapping_name") or values.dtype.kind not in "fiubSUO"):
+            continue
+        loaded = xr.Variable(values.dims, dataset[key].values, values.attrs)
+        spread = loaded.set_dims({dim: dataset.sizes[dim] for dim in dims})
+        flat = spread.transpose(*dims).values.reshape(len(sites))
+        if flat.dtype.kind in "SUO":
+            flat = np.array([_text(value) if value is not None else "" for value in flat], dtype=np.str_)
+        elif flat.dtype.kind in "fiub":
+            flat = flat.astype(np.float32)
+        else:
+            continue
+        kept[str(key)] = xr.Variable(("site",), flat, values.attrs)
+    return xr.Dataset(kept, {"site": ("site", np.array(sites, dtype=np.str_))})
