@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -52,7 +52,7 @@ from mptt.datamodules.preparing.encoding import (
     complete_sites,
     encode_attributes,
 )
-from mptt.datamodules.preparing.filling import as_fills, filled_lines, mask_name, masked_inputs
+from mptt.datamodules.preparing.filling import FillSettings, as_fills, filled_lines, mask_name, masked_inputs
 from mptt.datamodules.preparing.parts import PARTS, Part, Split, TimeSplit
 from mptt.datamodules.preparing.preparation import Preparation
 from mptt.datamodules.preparing.scaling import Scaler
@@ -170,7 +170,7 @@ class SeriesDataModule(LightningDataModule):
         attributes: Sequence[str] = (),
         attributes_missing: AttributesMissing = "error",
         attributes_text: AttributesText = "error",
-        fill: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        fill: FillSettings | Sequence[FillSettings] | None = None,
         derive: Derive | None = None,
         lagged_target: LaggedTarget = "none",
         split: Split = (0.5, 0.1, 0.4),

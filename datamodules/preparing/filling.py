@@ -16,6 +16,7 @@ from mptt.errors import MPTTError
 from mptt.windows import Int64Array
 
 Method = Literal["interpolate", "climatology", "forward"]
+FillSettings = Mapping[str, list[str] | bool | int | str | None]
 FILLED_COLUMNS = ("site", "variable", *get_args(Method), "filled", "longest_gap")
 REACH = 15  # days on either side that stand in for a calendar day without values
 
@@ -159,7 +160,8 @@ def fill_gaps(
         gap = recorded & np.isnan(given)
         if not gap.any():
             continue
-        filled, marked, counts = given.copy(), np.zeros_like(gap), {}
+        filled, marked = given.copy(), np.zeros_like(gap)
+        counts: dict[str, Int64Array] = {}
         for one in chain:
             if not one.covers(name):
                 continue
@@ -259,8 +261,8 @@ class Seasons:
         season = self.slot * self.moments + self.moment
         place = (np.arange(sites)[:, None] * width + season)[usable]
         shape = (sites, self.slots, self.moments)
-        total = np.bincount(place, values[usable], sites * width).reshape(shape)
-        count = np.bincount(place, minlength=sites * width).reshape(shape)
+        total: FloatArray = np.bincount(place, values[usable], sites * width).reshape(shape)
+        count: Int64Array = np.bincount(place, minlength=sites * width).reshape(shape)
         if self.slots != 12:
             total, count = _widened(total, count)
         with np.errstate(invalid="ignore"):
