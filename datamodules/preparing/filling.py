@@ -85,6 +85,10 @@ def as_fills(fill: Any, inputs: Sequence[str]) -> list[Fill]:
     for one in chain:
         if unknown := [name for name in one.variables or () if name not in inputs]:
             raise MPTTError(f"fill names {', '.join(unknown)}, not among the inputs {', '.join(inputs)}.")
+        if taken := [name for name in inputs if one.mask and one.covers(name) and mask_name(name) in inputs]:
+            raise MPTTError(
+                f"The mask of {taken[0]} would be named {mask_name(taken[0])}, as another input is: rename that one."
+            )
     return chain
 
 
@@ -260,9 +264,9 @@ class Seasons:
         usable = known & np.isfinite(values) & ~self.leap
         season = self.slot * self.moments + self.moment
         place = (np.arange(sites)[:, None] * width + season)[usable]
-        shape = (sites, self.slots, self.moments)
+        shape = sites, self.slots, self.moments
         total: FloatArray = np.bincount(place, values[usable], sites * width).reshape(shape)
-        count: Int64Array = np.bincount(place, minlength=sites * width).reshape(shape)
+        count: FloatArray = np.bincount(place, np.ones(len(place)), sites * width).reshape(shape)
         if self.slots != 12:
             total, count = _widened(total, count)
         with np.errstate(invalid="ignore"):
@@ -309,7 +313,7 @@ def _lengths(gap: Mask) -> Int64Array:
     return lengths
 
 
-def _widened(total: FloatArray, count: Int64Array) -> tuple[FloatArray, Int64Array]:
+def _widened(total: FloatArray, count: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Sums and counts (sites, days, moments), of days without a value those of the nearest days around with some."""
     wide_total, wide_count = total.copy(), count.copy()
     around_total, around_count = total.copy(), count.copy()
