@@ -265,8 +265,8 @@ class Seasons:
         season = self.slot * self.moments + self.moment
         place = (np.arange(sites)[:, None] * width + season)[usable]
         shape = sites, self.slots, self.moments
-        total: FloatArray = np.bincount(place, values[usable], sites * width).reshape(shape)
-        count: FloatArray = np.bincount(place, np.ones(len(place)), sites * width).reshape(shape)
+        total: FloatArray = np.bincount(place, values[usable], sites * width).astype(np.float64).reshape(shape)
+        count: FloatArray = np.bincount(place, minlength=sites * width).astype(np.float64).reshape(shape)
         if self.slots != 12:
             total, count = _widened(total, count)
         with np.errstate(invalid="ignore"):
