@@ -12,10 +12,9 @@ import xarray as xr
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mptt.datamodules.batching.ahead import evaluation_order, training_order
 from mptt.datamodules.batching.batches import (
-    LaneBatches,
     Order,
-    ShuffleSampler,
     TrainingSeries,
     TrainingWindows,
     check_last_steps,
@@ -23,9 +22,11 @@ from mptt.datamodules.batching.batches import (
     observed_at_ends,
     warn_of_empty_lanes,
 )
-from mptt.datamodules.batching.flat import Batch, FlatSeries, FlatTables
+from mptt.datamodules.batching.flat import Batch, FlatSeries
 from mptt.datamodules.batching.lagged import FilledLags, lag_targets, last_observations, warn_of_filled
 from mptt.datamodules.batching.predictions import place_observations, place_predictions
+from mptt.datamodules.batching.room import room_for_sites
+from mptt.datamodules.batching.stored import StoredSeries
 from mptt.datamodules.batching.stretches import (
     Stretches,
     conditional_stretches,
@@ -42,14 +43,16 @@ from mptt.datamodules.preparing.checks import (
     check_within,
     site_names,
 )
+from mptt.datamodules.preparing.memory import check_memory, is_loaded, memory_for_series, row_bytes, tell_where
 from mptt.datamodules.preparing.parts import PARTS, Part, Split, split_parts
 from mptt.datamodules.preparing.preparation import Preparation
+from mptt.datamodules.preparing.records import Records
 from mptt.datamodules.preparing.scaling import Scaler
 from mptt.datamodules.preparing.standardised import Scalers
-from mptt.datamodules.preparing.survey import PartSurvey, RecordSurvey
+from mptt.datamodules.preparing.survey import PartSurvey
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.errors import MPTTError
-from mptt.windows import WindowIndex
+from mptt.windows import Int64Array, WindowIndex
 
 Evaluation = Literal["sequential", "independent", "conditional"]
 LaggedTarget = Literal["none", "step", "window"]
@@ -96,7 +99,9 @@ class SeriesDataModule(LightningDataModule):
         chunk: steps in a batch of sequential evaluation.
         sites_at_once: sites in a batch of sequential or conditional evaluation.
         seed: of the shuffling; None: the one that seed_everything set.
-        num_workers: processes that cut batches; data in memory need none.
+        num_workers: processes that cut batches; data in memory need none, and others take none.
+        memory: GiB for the series; by default half of what is free. Series that need more are read, from the store or
+            file that the data set is, as batches need them.
 
     Attributes:
         windows: from `setup` on, as all of these; the WindowIndex of the training part, its starts counted in the part.
@@ -150,6 +155,7 @@ class SeriesDataModule(LightningDataModule):
         sites_at_once: int = 256,
         seed: int | None = None,
         num_workers: int = 0,
+        memory: float | None = None,
     ) -> None:
         super().__init__()
         for name, names in (("inputs", inputs), ("targets", targets), ("attributes", attributes)):
@@ -157,6 +163,7 @@ class SeriesDataModule(LightningDataModule):
                 raise MPTTError(f"{name} is a list of names; for one variable, [{names!r}].")
         check_whole(1, window=window, stride=stride, batch_size=batch_size, chunk=chunk, sites_at_once=sites_at_once)
         check_whole(0, warmup=warmup, num_workers=num_workers)
+        check_memory(memory)
         if train_steps is not None:
             check_whole(1, train_steps=train_steps)
         check_within(window, predict_last_n=predict_last_n, evaluation_stride=evaluation_stride)
@@ -173,7 +180,8 @@ class SeriesDataModule(LightningDataModule):
         self.window, self.stride, self.predict_last_n = window, stride, predict_last_n
         self.batch_size, self.order, self.evaluation = batch_size, order, evaluation
         self.evaluation_stride = max(window // 2, 1) if evaluation_stride is None else evaluation_stride
-        self.chunk, self.sites_at_once, self.seed, self.num_workers = chunk, sites_at_once, seed, num_workers
+        self.chunk, self.sites_at_once, self.seed = chunk, sites_at_once, seed
+        self.num_workers, self.memory = num_workers, memory
         self._dataset = dataset
         self._series: FlatSeries | None = None
 
@@ -214,34 +222,37 @@ class SeriesDataModule(LightningDataModule):
         self.units = {name: str(dataset[name].attrs.get("units", "")) for name in self.targets}
         self.long_names = {name: str(dataset[name].attrs.get("long_name", name)) for name in self.targets}
         preparation = Preparation(dataset, self.inputs, self.attributes, self.targets)
-        static = preparation.static()
-        records = RecordSurvey(len(self.sites), self.inputs, self.targets)
-        tables = FlatTables(len(self.sites) * len(self.time), len(self.inputs), len(self.targets), len(self.sites))
-        for sites in preparation.blocks():
-            inputs, targets = preparation.read(sites)
-            tables.append(sites, inputs, targets, records.look(sites, inputs, targets))
-        check_complete(records, self.sites, self.time)
-        self.parts = split_parts(self.time, records.first, records.last, self.split, self.warmup)
+        row = row_bytes(len(self.inputs), len(self.targets), self.lagged_target != "none")
+        loaded = is_loaded(dataset, self.needed)
+        free = memory_for_series(self.memory)
+        records = Records(preparation, None if loaded else free // row)
+        found = records.survey
+        check_complete(found, self.sites, self.time)
+        self.parts = split_parts(self.time, found.first, found.last, self.split, self.warmup)
         if self.train_steps is not None:
             self.parts["train"] = self.parts["train"].latest(self.train_steps)
         self.windows = cut_windows(self.parts["train"], self.order, self.window, self.stride, self.sites)
-        series = tables.series(static, records.first)
         survey = PartSurvey(self.parts, len(self.inputs), len(self.targets), self.warmup)
-        survey.look(series)
-        check_targets(records, survey.known, self.parts, self.warmup, self.targets, self.sites)
+        lags, known_last = FilledLags(), torch.zeros(len(self.targets), dtype=torch.bool)
+        for series in records.pieces():
+            survey.look(series)
+            if self.predict_last_n is not None:
+                known_last |= observed_at_ends(series, self.parts["train"], self.windows, self.predict_last_n)
+            if self.lagged_target != "none":
+                lags.look(series, self.parts.values())
+        check_targets(found, survey.known, self.parts, self.warmup, self.targets, self.sites)
         if self.predict_last_n is not None:
-            known = observed_at_ends(series, self.parts["train"], self.windows, self.predict_last_n)
-            check_last_steps(known, self.predict_last_n, self.targets)
+            check_last_steps(known_last, self.predict_last_n, self.targets)
         if self.order == "lanes":
             warn_of_empty_lanes(self.windows, self.batch_size)
-        if self.lagged_target != "none":
-            lags = FilledLags()
-            lags.look(series, self.parts.values())
-            warn_of_filled(lags, self.sites, self.time)
-        scalers = Scalers.of_survey(survey, static, self.inputs, self.attributes, self.targets)
-        scalers.standardise_(series)
-        self._take(scalers, series)
-        self._series = series
+        warn_of_filled(lags, self.sites, self.time)
+        self._records = records
+        scalers = Scalers.of_survey(survey, preparation.static(), self.inputs, self.attributes, self.targets)
+        self._series = self._store(records, free, row) if records.series is None else records.series
+        self._take(scalers, self._series)
+        if not loaded:
+            capacity = self._series.capacity if isinstance(self._series, StoredSeries) else None
+            tell_where(len(self.sites), row * int(found.length.sum()), capacity)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of windows, in the order asked for."""
@@ -251,12 +262,8 @@ class SeriesDataModule(LightningDataModule):
             dataset = TrainingSeries(series, part, self.windows)
         else:
             dataset = TrainingWindows(series, part, self.windows, self.predict_last_n)
-        if self.order == "lanes":
-            return self._loader(dataset, batch_sampler=LaneBatches(self.windows, self.batch_size))
-        if self.order == "sequential":
-            return self._loader(dataset, batch_size=self.batch_size)
         seed = torch.initial_seed() % 2**31 if self.seed is None else self.seed
-        return self._loader(dataset, batch_size=self.batch_size, sampler=ShuffleSampler(len(dataset), seed))
+        return self._loader(dataset, **training_order(series, self.windows, self.order, self.batch_size, seed))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation part."""
@@ -272,7 +279,7 @@ class SeriesDataModule(LightningDataModule):
 
     def series_dataloader(self) -> DataLoader[Batch]:
         """The training part, each series once and in order: what linkage reconstruction walks along."""
-        return self._loader(self._sequential("train", warmup=0), batch_size=None)
+        return self._evaluation(self._sequential("train", warmup=0))
 
     def evaluation_dataloader(self, part: str) -> DataLoader[Batch]:
         """One of the parts, as `evaluation` says."""
@@ -280,13 +287,12 @@ class SeriesDataModule(LightningDataModule):
             raise MPTTError(f"There is no part {part!r}; parts are {', '.join(PARTS)}.")
         warmup = 0 if part == "train" else self.warmup
         if self.evaluation == "sequential":
-            return self._loader(self._sequential(part, warmup), batch_size=None)
+            return self._evaluation(self._sequential(part, warmup))
         if self.evaluation == "conditional":
-            cut, rows = conditional_stretches, self.sites_at_once
+            cut, rows = conditional_stretches, self._at_once(self.sites_at_once)
         else:
-            cut, rows = independent_stretches, self.batch_size
-        stretches = cut(self._ready(), self.parts[part], rows, self.window, self.evaluation_stride, warmup)
-        return self._loader(stretches, batch_size=None)
+            cut, rows = independent_stretches, self._at_once(self.batch_size)
+        return self._evaluation(cut(self._ready(), self.parts[part], rows, self.window, self.evaluation_stride, warmup))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch, but for the integers that say what it holds: callbacks look them up on the host.
@@ -335,8 +341,7 @@ class SeriesDataModule(LightningDataModule):
         """
         series, own = self._ready(), self._scalers()
         scalers = Scalers.of_checkpoint(state_dict, own)
-        scalers.standardise_(series, own)
-        self._take(scalers, series)
+        self._take(scalers, series, own)
 
     def _ready(self) -> FlatSeries:
         if self._series is None:
@@ -345,7 +350,16 @@ class SeriesDataModule(LightningDataModule):
         return self._series
 
     def _sequential(self, part: str, warmup: int) -> Stretches:
-        return sequential_stretches(self._ready(), self.parts[part], self.sites_at_once, self.chunk, warmup)
+        at_once = self._at_once(self.sites_at_once)
+        return sequential_stretches(self._ready(), self.parts[part], at_once, self.chunk, warmup)
+
+    def _at_once(self, sites: int) -> int:
+        """So many, or as many as stored series can hold while they read as many more."""
+        series = self._ready()
+        return min(sites, max(series.capacity // 2, 1)) if isinstance(series, StoredSeries) else sites
+
+    def _evaluation(self, stretches: Stretches) -> DataLoader[Batch]:
+        return self._loader(stretches, batch_size=None, sampler=evaluation_order(stretches))
 
     def _loader(self, dataset: Dataset[Batch], **order: Any) -> DataLoader[Batch]:
         return DataLoader(
@@ -360,12 +374,35 @@ class SeriesDataModule(LightningDataModule):
     def _scalers(self) -> Scalers:
         return Scalers(self.input_scaler, self.attribute_scaler, self.target_scaler)
 
-    def _take(self, scalers: Scalers, series: FlatSeries) -> None:
-        """Keep the scalers of the series as they are now, and lag their targets."""
+    def _take(self, scalers: Scalers, series: FlatSeries, before: Scalers | None = None) -> None:
+        """Keep these scalers; standardise the series, physical or as those before did, and lag their targets."""
         self.input_scaler, self.attribute_scaler, self.target_scaler = scalers
+        if isinstance(series, StoredSeries):
+            series.forget()
+            series.static = scalers.attributes.transform_(self._records.preparation.static())
+        else:
+            scalers.standardise_(series, before)
+            self._lag(series)
+
+    def _lag(self, series: FlatSeries) -> None:
         if self.lagged_target != "none":
             series.lagged = lag_targets(series, last_observations(series))
             series.held = self.lagged_target == "window"
+
+    def _store(self, records: Records, free: int, row: int) -> StoredSeries:
+        """Series that are read as they are needed, as many at a time as there are bytes for."""
+        first, length = records.survey.first, records.survey.length
+        record = int(length.max()) * row
+        capacity = room_for_sites(self.windows, self.order, self.batch_size, self.num_workers, free, record)
+        lagged, held = self.lagged_target != "none", self.lagged_target == "window"
+        return StoredSeries(self._read, first, length, len(self.inputs), len(self.targets), capacity, lagged, held)
+
+    def _read(self, sites: Int64Array) -> FlatSeries:
+        """The records of these sites, as those of data in memory are."""
+        series = self._records.read(sites)
+        self._scalers().standardise_(series)
+        self._lag(series)
+        return series
 
 
 def _whole(batch: Any) -> Any:
