@@ -140,5 +140,7 @@ def ahead(series: FlatSeries, items: Iterable[tuple[Item, Int64Array]]) -> Itera
             yield item
             needed[sites] -= 1
             count -= int((needed[sites] == 0).sum())
-    finally:
-        series.settle()
+    except GeneratorExit:
+        series.leave()  # whichever thread collects the garbage is here, so nothing is waited for
+        raise
+    series.settle()

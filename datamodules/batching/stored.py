@@ -96,10 +96,13 @@ class StoredSeries(FlatSeries):
         slots = self._vacate(len(missing), keep)
         missing = missing[: len(slots)]
         if len(missing):
-            if self._thread is None:
-                self._thread = ThreadPoolExecutor(1, "series")
+            self._thread = thread = self._thread or ThreadPoolExecutor(1, "series")
             self._take(missing, slots)
-            self._coming.append((self._thread.submit(self._fill, missing, slots), missing))
+            self._coming.append((thread.submit(self._fill, missing, slots), missing))
+
+    def leave(self) -> None:
+        """Expect nothing more: the thread ends by itself once it has read what it was told to."""
+        self._thread = None
 
     def settle(self) -> None:
         """Give up what was expected and not begun, wait for the rest, and end the thread."""
