@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,10 +14,9 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mptt.datamodules.batching.ahead import evaluation_order, training_order
 from mptt.datamodules.batching.batches import (
-    LaneBatches,
     Order,
-    ShuffleSampler,
     TrainingSeries,
     TrainingWindows,
     check_last_steps,
@@ -25,9 +24,11 @@ from mptt.datamodules.batching.batches import (
     observed_at_ends,
     warn_of_empty_lanes,
 )
-from mptt.datamodules.batching.flat import Batch, FlatSeries, FlatTables
+from mptt.datamodules.batching.flat import Batch, FlatSeries
 from mptt.datamodules.batching.lagged import FilledLags, lag_targets, last_observations, warn_of_filled
 from mptt.datamodules.batching.predictions import place_observations, place_predictions
+from mptt.datamodules.batching.room import room_for_sites
+from mptt.datamodules.batching.stored import StoredSeries
 from mptt.datamodules.batching.stretches import (
     Stretches,
     conditional_stretches,
@@ -52,17 +53,19 @@ from mptt.datamodules.preparing.encoding import (
     complete_sites,
     encode_attributes,
 )
-from mptt.datamodules.preparing.filling import as_fills, filled_lines, mask_name, masked_inputs
+from mptt.datamodules.preparing.filling import FillSettings, as_fills, filled_lines, mask_name, masked_inputs
+from mptt.datamodules.preparing.memory import check_memory, is_loaded, memory_for_series, row_bytes, tell_where
 from mptt.datamodules.preparing.parts import PARTS, Part, Split, TimeSplit
 from mptt.datamodules.preparing.preparation import Preparation
+from mptt.datamodules.preparing.records import Records
 from mptt.datamodules.preparing.scaling import Scaler
 from mptt.datamodules.preparing.site_scaling import SiteScaler
 from mptt.datamodules.preparing.site_split import SiteSplit, choose_sites, split_sites
 from mptt.datamodules.preparing.standardised import Scalers
-from mptt.datamodules.preparing.survey import PartSurvey, RecordSurvey
+from mptt.datamodules.preparing.survey import PartSurvey
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.errors import MPTTError
-from mptt.windows import WindowIndex
+from mptt.windows import Int64Array, WindowIndex
 
 Evaluation = Literal["sequential", "independent", "conditional"]
 LaggedTarget = Literal["none", "step", "window"]
@@ -125,7 +128,9 @@ class SeriesDataModule(LightningDataModule):
         chunk: steps in a batch of sequential evaluation.
         sites_at_once: sites in a batch of sequential or conditional evaluation.
         seed: of the shuffling; None: the one that seed_everything set.
-        num_workers: processes that cut batches; data in memory need none.
+        num_workers: processes that cut batches; data in memory need none, and others take none.
+        memory: GiB for the series; by default half of what is free. Series that need more are read, from the store or
+            file that the data set is, as batches need them.
 
     Attributes:
         windows: from `setup` on, as all of these; the WindowIndex of the training part, its starts counted in the part.
@@ -170,7 +175,7 @@ class SeriesDataModule(LightningDataModule):
         attributes: Sequence[str] = (),
         attributes_missing: AttributesMissing = "error",
         attributes_text: AttributesText = "error",
-        fill: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        fill: FillSettings | Sequence[FillSettings] | None = None,
         derive: Derive | None = None,
         lagged_target: LaggedTarget = "none",
         split: Split = (0.5, 0.1, 0.4),
@@ -190,6 +195,7 @@ class SeriesDataModule(LightningDataModule):
         sites_at_once: int = 256,
         seed: int | None = None,
         num_workers: int = 0,
+        memory: float | None = None,
     ) -> None:
         super().__init__()
         for name, names in (("inputs", inputs), ("targets", targets), ("attributes", attributes)):
@@ -197,6 +203,7 @@ class SeriesDataModule(LightningDataModule):
                 raise MPTTError(f"{name} is a list of names; for one variable, [{names!r}].")
         check_whole(1, window=window, stride=stride, batch_size=batch_size, chunk=chunk, sites_at_once=sites_at_once)
         check_whole(0, warmup=warmup, num_workers=num_workers, gap=gap)
+        check_memory(memory)
         if train_steps is not None:
             check_whole(1, train_steps=train_steps)
         check_within(window, predict_last_n=predict_last_n, evaluation_stride=evaluation_stride)
@@ -220,7 +227,8 @@ class SeriesDataModule(LightningDataModule):
         self.window, self.stride, self.predict_last_n = window, stride, predict_last_n
         self.batch_size, self.order, self.evaluation = batch_size, order, evaluation
         self.evaluation_stride = max(window // 2, 1) if evaluation_stride is None else evaluation_stride
-        self.chunk, self.sites_at_once, self.seed, self.num_workers = chunk, sites_at_once, seed, num_workers
+        self.chunk, self.sites_at_once, self.seed = chunk, sites_at_once, seed
+        self.num_workers, self.memory = num_workers, memory
         self._dataset = dataset
         self._series: FlatSeries | None = None
 
@@ -284,48 +292,47 @@ class SeriesDataModule(LightningDataModule):
         self.long_names = {name: str(dataset[name].attrs.get("long_name", name)) for name in self.targets}
         cuts = TimeSplit(self.time, self.split, self.sites, self.warmup, members, self.gap, known)
         preparation = Preparation(dataset, self.inputs, self.targets, cuts, self.derive, self.fills, self.train_steps)
-        columns = preparation.columns
-        records = RecordSurvey(len(self.sites), columns, self.targets, preparation.anchors)
-        tables = FlatTables(len(self.sites) * len(self.time), len(columns), len(self.targets), len(self.sites))
-        for sites in preparation.blocks():
-            inputs, targets = preparation.read(sites)
-            tables.append(sites, inputs, targets, records.look(sites, inputs, targets))
-        self.filled, kept = preparation.settle()
+        row = row_bytes(len(preparation.columns), len(self.targets), self.lagged_target != "none")
+        loaded = is_loaded(dataset, [name for name in self.needed if name in dataset.variables])
+        free = memory_for_series(self.memory)
+        records = Records(preparation, None if loaded else free // row)
+        found, self.filled = records.survey, records.filled
         self.notes += filled_lines(self.filled)
-        check_complete(records, self.sites, self.time)
-        self.parts = cuts.parts(records.first, records.last)
+        check_complete(found, self.sites, self.time)
+        self.parts = cuts.parts(found.first, found.last)
         if self.train_steps is not None:
             self.parts["train"] = self.parts["train"].latest(self.train_steps)
         self.windows = cut_windows(self.parts["train"], self.order, self.window, self.stride, self.sites)
-        attributes = self._encode(dataset)
-        static = attributes.table(len(self.sites))
-        series = tables.series(static, records.first)
-        if len(kept) < len(columns):
-            series.inputs = series.inputs[:, kept].contiguous()
-        survey = PartSurvey(
-            self.parts, len(kept), len(self.targets), self.warmup, by_site=self.target_scaling == "site"
-        )
-        survey.look(series)
-        check_targets(records, survey.known, self.parts, self.warmup, self.targets, self.sites)
+        columns, by_site = preparation.columns, self.target_scaling == "site"
+        survey = PartSurvey(self.parts, len(columns), len(self.targets), self.warmup, by_site)
+        lags, known_last = FilledLags(), torch.zeros(len(self.targets), dtype=torch.bool)
+        for series in records.pieces():
+            survey.look(series)
+            if self.predict_last_n is not None:
+                known_last |= observed_at_ends(series, self.parts["train"], self.windows, self.predict_last_n)
+            if self.lagged_target != "none":
+                lags.look(series, self.parts.values())
+        check_targets(found, survey.known, self.parts, self.warmup, self.targets, self.sites)
         if self.predict_last_n is not None:
-            observed = observed_at_ends(series, self.parts["train"], self.windows, self.predict_last_n)
-            check_last_steps(observed, self.predict_last_n, self.targets)
+            check_last_steps(known_last, self.predict_last_n, self.targets)
         if self.order == "lanes":
             warn_of_empty_lanes(self.windows, self.batch_size)
-        if self.lagged_target != "none":
-            lags = FilledLags()
-            lags.look(series, self.parts.values())
-            warn_of_filled(lags, self.sites, self.time)
+        warn_of_filled(lags, self.sites, self.time)
+        self._records = records
+        attributes = self._encode(dataset)
+        self._static = attributes.table(len(self.sites))
         unscaled = {*preparation.masks, *attributes.categories}
-        names = preparation.columns, list(attributes.values), self.targets
-        scalers = Scalers.of_survey(survey, static, *names, unscaled)
-        if self.target_scaling == "site":
+        scalers = Scalers.of_survey(survey, self._static, columns, list(attributes.values), self.targets, unscaled)
+        if by_site:
             scalers = scalers.by_site(survey, self.sites)
-        scalers.standardise_(series)
-        self._take(scalers, series)
-        self._series = series
+        self._series = self._store(records, free, row) if records.series is None else records.series
+        self._series.static = self._static.clone()
+        self._take(scalers, self._series)
         for note in self.notes:
             rank_zero_info(note)
+        if not loaded:
+            capacity = self._series.capacity if isinstance(self._series, StoredSeries) else None
+            tell_where(len(self.sites), row * int(found.length.sum()), capacity)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of windows, in the order asked for."""
@@ -335,12 +342,8 @@ class SeriesDataModule(LightningDataModule):
             dataset = TrainingSeries(series, part, self.windows)
         else:
             dataset = TrainingWindows(series, part, self.windows, self.predict_last_n)
-        if self.order == "lanes":
-            return self._loader(dataset, batch_sampler=LaneBatches(self.windows, self.batch_size))
-        if self.order == "sequential":
-            return self._loader(dataset, batch_size=self.batch_size)
         seed = torch.initial_seed() % 2**31 if self.seed is None else self.seed
-        return self._loader(dataset, batch_size=self.batch_size, sampler=ShuffleSampler(len(dataset), seed))
+        return self._loader(dataset, **training_order(series, self.windows, self.order, self.batch_size, seed))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation part."""
@@ -356,7 +359,7 @@ class SeriesDataModule(LightningDataModule):
 
     def series_dataloader(self) -> DataLoader[Batch]:
         """The training part, each series once and in order: what linkage reconstruction walks along."""
-        return self._loader(self._sequential("train", warmup=0), batch_size=None)
+        return self._evaluation(self._sequential("train", warmup=0))
 
     def evaluation_dataloader(self, part: str) -> DataLoader[Batch]:
         """One of the parts, as `evaluation` says."""
@@ -364,13 +367,12 @@ class SeriesDataModule(LightningDataModule):
             raise MPTTError(f"There is no part {part!r}; parts are {', '.join(PARTS)}.")
         warmup = 0 if part == "train" else self.warmup
         if self.evaluation == "sequential":
-            return self._loader(self._sequential(part, warmup), batch_size=None)
+            return self._evaluation(self._sequential(part, warmup))
         if self.evaluation == "conditional":
-            cut, rows = conditional_stretches, self.sites_at_once
+            cut, rows = conditional_stretches, self._at_once(self.sites_at_once)
         else:
-            cut, rows = independent_stretches, self.batch_size
-        stretches = cut(self._ready(), self.parts[part], rows, self.window, self.evaluation_stride, warmup)
-        return self._loader(stretches, batch_size=None)
+            cut, rows = independent_stretches, self._at_once(self.batch_size)
+        return self._evaluation(cut(self._ready(), self.parts[part], rows, self.window, self.evaluation_stride, warmup))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch, but for the integers that say what it holds: callbacks look them up on the host.
@@ -420,8 +422,7 @@ class SeriesDataModule(LightningDataModule):
         series, own = self._ready(), self._scalers()
         used = np.unique(np.concatenate([part.site for part in self.parts.values()]))
         scalers = Scalers.of_checkpoint(state_dict, own, [self.sites[site] for site in used])
-        scalers.standardise_(series, own)
-        self._take(scalers, series)
+        self._take(scalers, series, own)
 
     def _choose(self, dataset: xr.Dataset) -> tuple[xr.Dataset, dict[str, list[str]] | None]:
         """The data set with the sites that are in a part and may be used, and the sites of each part."""
@@ -453,7 +454,16 @@ class SeriesDataModule(LightningDataModule):
         return self._series
 
     def _sequential(self, part: str, warmup: int) -> Stretches:
-        return sequential_stretches(self._ready(), self.parts[part], self.sites_at_once, self.chunk, warmup)
+        at_once = self._at_once(self.sites_at_once)
+        return sequential_stretches(self._ready(), self.parts[part], at_once, self.chunk, warmup)
+
+    def _at_once(self, sites: int) -> int:
+        """So many, or as many as stored series can hold while they read as many more."""
+        series = self._ready()
+        return min(sites, max(series.capacity // 2, 1)) if isinstance(series, StoredSeries) else sites
+
+    def _evaluation(self, stretches: Stretches) -> DataLoader[Batch]:
+        return self._loader(stretches, batch_size=None, sampler=evaluation_order(stretches))
 
     def _loader(self, dataset: Dataset[Batch], **order: Any) -> DataLoader[Batch]:
         return DataLoader(
@@ -468,12 +478,37 @@ class SeriesDataModule(LightningDataModule):
     def _scalers(self) -> Scalers:
         return Scalers(self.input_scaler, self.attribute_scaler, self.target_scaler)
 
-    def _take(self, scalers: Scalers, series: FlatSeries) -> None:
-        """Keep the scalers of the series as they are now, and lag their targets."""
+    def _take(self, scalers: Scalers, series: FlatSeries, before: Scalers | None = None) -> None:
+        """Keep these scalers; standardise the series, physical or as those before did, and lag their targets."""
         self.input_scaler, self.attribute_scaler, self.target_scaler = scalers
+        if isinstance(series, StoredSeries):
+            series.forget()
+            series.static = scalers.attributes.transform(self._static)
+        else:
+            scalers.standardise_(series, before)
+            self._lag(series)
+
+    def _lag(self, series: FlatSeries) -> None:
         if self.lagged_target != "none":
             series.lagged = lag_targets(series, last_observations(series))
             series.held = self.lagged_target == "window"
+
+    def _store(self, records: Records, free: int, row: int) -> StoredSeries:
+        """Series that are read as they are needed, as many at a time as there are bytes for."""
+        first, length = records.survey.first, records.survey.length
+        record = int(length.max()) * row
+        capacity = room_for_sites(self.windows, self.order, self.batch_size, self.num_workers, free, record)
+        lagged, held = self.lagged_target != "none", self.lagged_target == "window"
+        columns = len(records.preparation.columns)
+        return StoredSeries(self._read, first, length, columns, len(self.targets), capacity, lagged, held)
+
+    def _read(self, sites: Int64Array) -> FlatSeries:
+        """The records of these sites, as those of data in memory are."""
+        series = self._records.read(sites)
+        series.static = self._static[:0]
+        self._scalers().standardise_(series)
+        self._lag(series)
+        return series
 
 
 def _whole(batch: Any) -> Any:

@@ -35,23 +35,23 @@ class TrainingWindows(Dataset[Batch]):
 
     def __init__(self, series: FlatSeries, part: Part, windows: WindowIndex, last: int | None = None) -> None:
         self.series = series
-        self.row = torch.from_numpy(first_rows(series, part, windows))
-        self.site = torch.from_numpy(windows.site)
+        self.site, self.step = torch.from_numpy(windows.site), torch.from_numpy(_record_steps(series, part, windows))
         self.steps = int(windows.length[0])
         self.last = self.steps if last is None else last
 
     def __len__(self) -> int:
-        return len(self.row)
+        return len(self.step)
 
     def __getitems__(self, ids: Sequence[int]) -> Batch:
         """The batch of windows with these ids: x (B, L, F), y (B, L, K), mask (B, L, K), window (B,)."""
         series, window = self.series, torch.as_tensor(ids)
-        row = self.row[window]
+        site = self.site[window]
+        row = series.rows_of(site, self.step[window])
         lagged = None if series.lagged is None else _windows_at(row, series.lagged, 1 if series.held else self.steps)
         mask = _windows_at(row, series.observed, self.steps)
         mask[:, : self.steps - self.last] = False
         return {
-            "x": series.side_by_side(_windows_at(row, series.inputs, self.steps), self.site[window], lagged),
+            "x": series.side_by_side(_windows_at(row, series.inputs, self.steps), site, lagged),
             "y": _windows_at(row, series.targets, self.steps),
             "mask": mask,
             "window": window,
@@ -72,11 +72,11 @@ class TrainingSeries(Dataset[Batch]):
 
     def __init__(self, series: FlatSeries, part: Part, windows: WindowIndex) -> None:
         self.series = series
-        self.row = torch.from_numpy(first_rows(series, part, windows))
-        self.site, self.length = torch.from_numpy(windows.site), torch.from_numpy(windows.length)
+        self.site, self.step = torch.from_numpy(windows.site), torch.from_numpy(_record_steps(series, part, windows))
+        self.length = torch.from_numpy(windows.length)
 
     def __len__(self) -> int:
-        return len(self.row)
+        return len(self.step)
 
     def __getitems__(self, ids: Sequence[int]) -> Batch:
         """The batch of these series: x (B, L, F) and y (B, L, K), 0 where padded, mask (B, L, K), window (B,)."""
@@ -84,9 +84,10 @@ class TrainingSeries(Dataset[Batch]):
         length = self.length[window].unsqueeze(1)
         step = torch.arange(int(length.max()))
         padded = (step >= length).unsqueeze(2)
-        row = self.row[window].unsqueeze(1) + torch.minimum(step, length - 1)
+        site = self.site[window]
+        row = self.series.rows_of(site, self.step[window]).unsqueeze(1) + torch.minimum(step, length - 1)
         return {
-            "x": self.series.inputs_at(row, self.site[window]).masked_fill_(padded, 0),
+            "x": self.series.inputs_at(row, site).masked_fill_(padded, 0),
             "y": self.series.targets[row].masked_fill_(padded, 0),
             "mask": self.series.observed[row] & ~padded,
             "window": window,
@@ -110,7 +111,7 @@ class ShuffleSampler(Sampler[int]):
         return self.size
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        generator = epoch_generator(self.seed, self.epoch)
         self.epoch += 1
         yield from torch.randperm(self.size, generator=generator).tolist()
 
@@ -137,6 +138,11 @@ class LaneBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         for nth in range(len(self)):
             yield (self._first[self._size > nth] + nth).tolist()
+
+
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """The random numbers of one epoch, whichever epoch a run begins with."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
 
 
 def cut_windows(part: Part, order: Order, window: int, stride: int, names: Sequence[str]) -> WindowIndex:
@@ -185,7 +191,7 @@ def warn_of_empty_lanes(windows: WindowIndex, batch_size: int) -> None:
 def observed_at_ends(series: FlatSeries, part: Part, windows: WindowIndex, last: int) -> Tensor:
     """(K,) whether each target has a value in the last steps of any window of the sites that are held."""
     held = series.offset[windows.site] >= 0
-    begin = (first_rows(series, part, windows) + windows.length - last)[held]
+    begin = (series.offset[windows.site] + _record_steps(series, part, windows) + windows.length - last)[held]
     counted = series.covered(begin, np.full(len(begin), last))
     return (series.observed & counted.unsqueeze(1)).any(0)
 
@@ -204,11 +210,11 @@ def check_last_steps(known: Tensor, last: int, names: Sequence[str]) -> None:
             )
 
 
-def first_rows(series: FlatSeries, part: Part, windows: WindowIndex) -> Int64Array:
-    """(N,) the row of each window's first step."""
-    row = np.full(int(part.site.max()) + 1, -1)
-    row[part.site] = series.rows(part)
-    return row[windows.site] + windows.start
+def _record_steps(series: FlatSeries, part: Part, windows: WindowIndex) -> Int64Array:
+    """(N,) the first step of each window, counted in its site's record."""
+    step = np.full(len(series.first), -1)
+    step[part.site] = part.begin - series.first[part.site]
+    return step[windows.site] + windows.start
 
 
 def _windows_at(row: Tensor, values: Tensor, steps: int) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -39,6 +40,14 @@ class FlatSeries:
     first: Int64Array
     lagged: Tensor | None = None
     held: bool = False
+
+    def require(self, sites: npt.ArrayLike) -> None:
+        """Make sure that these sites are held, until the next call; here all are, always."""
+
+    def rows_of(self, site: Tensor, step: Tensor) -> Tensor:
+        """(n,) the rows of steps (n,) of the records of sites (n,), which are required."""
+        self.require(site)
+        return torch.from_numpy(self.offset)[site] + step
 
     def rows(self, part: Part) -> Int64Array:
         """(n,) the row at which each stretch of a part begins."""

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mptt.datamodules.batching.ahead import ahead
 from mptt.datamodules.batching.flat import Batch, FlatSeries
 from mptt.datamodules.preparing.parts import Part
 from mptt.datamodules.preparing.scaling import Scaler
@@ -35,8 +36,10 @@ def place_predictions(
 def place_observations(part: Part, scaler: Scaler | SiteScaler, series: FlatSeries) -> Table:
     """The targets likewise, NaN where they are missing."""
     table = _empty(part, scaler)
-    first = part.begin - part.begin.min()
-    for slot, (row, at, length) in enumerate(zip(series.rows(part), first, part.length, strict=True)):
+    first, step = part.begin - part.begin.min(), part.begin - series.first[part.site]
+    for slot in ahead(series, ((slot, part.site[slot : slot + 1]) for slot in range(len(part)))):
+        series.require(part.site[slot : slot + 1])
+        at, length, row = int(first[slot]), int(part.length[slot]), int(series.offset[part.site[slot]] + step[slot])
         site = torch.tensor(part.site[slot : slot + 1])
         true = scaler.inverse(series.targets[None, row : row + length], site)[0]
         true[~series.observed[row : row + length]] = np.nan

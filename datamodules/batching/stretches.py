@@ -38,11 +38,15 @@ class Stretches(Dataset[Batch]):
     ) -> None:
         self.series, self.part, self.steps, self.warmup = series, part, steps, warmup
         self.entry, self.start, self.keep_from = entry, start, keep_from
-        self._row = series.rows(part)
+        self._step = part.begin - series.first[part.site]
         self._bounds = batch.searchsorted(np.arange(batch[-1] + 2))
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
+
+    def sites(self, index: int) -> Int64Array:
+        """(B,) those of a batch."""
+        return self.part.site[self.entry[self._bounds[index] : self._bounds[index + 1]]]
 
     def __getitem__(self, index: int) -> Batch:
         """One batch: x, y, mask (of what is scored), keep (B, L) (of what is new), site, start, length (B,)."""
@@ -51,10 +55,11 @@ class Stretches(Dataset[Batch]):
         length = self.part.length[entry]
         step = start[:, None] + np.arange(min(self.steps, int((length - start).max())))
         inside = step < length[:, None]
-        at = torch.from_numpy(self._row[entry][:, None] + np.minimum(step, length[:, None] - 1))
+        site = torch.from_numpy(self.part.site[entry])
+        first = self.series.rows_of(site, torch.from_numpy(self._step[entry])).unsqueeze(1)
+        at = first + torch.from_numpy(np.minimum(step, length[:, None] - 1))
         keep = torch.from_numpy(inside & (step >= self.keep_from[here, None]))
         scored = keep & torch.from_numpy(step >= self.warmup)
-        site = torch.from_numpy(self.part.site[entry])
         return {
             "x": self.series.inputs_at(at, site),
             "y": self.series.targets[at],

@@ -163,8 +163,8 @@ def check_complete(records: RecordSurvey, sites: Sequence[str], time: pd.Index) 
             )
     if found:
         raise MPTTError(
-            f"Inputs have missing or infinite values ({'; '.join(found)}). Fill them first, leave the variable or the"
-            " site out, or cut the data there."
+            f"Inputs have missing or infinite values ({'; '.join(found)}). Fill missing ones, as with fill: {{method:"
+            " interpolate, limit: 5}}, leave the variable or the site out, or cut the data there."
         )
 
 

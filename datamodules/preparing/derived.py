@@ -119,10 +119,10 @@ DERIVED = {
     PET: DerivedInput(False, "mm/day", "potential evapotranspiration, Oudin et al. (2005)"),
 }
 
-_OF_DATE: dict[str, Callable[[xr.DataArray], xr.DataArray]] = {
-    "doy_bent": bent_day_of_year,
-    "doy_sin": lambda time: np.sin(year_angle(time)),
-    "doy_cos": lambda time: np.cos(year_angle(time)),
+_OF_DATE: dict[str, Callable[[xr.DataArray], npt.NDArray[Any]]] = {
+    "doy_bent": lambda time: bent_day_of_year(time).values,
+    "doy_sin": lambda time: np.sin(year_angle(time).values),
+    "doy_cos": lambda time: np.cos(year_angle(time).values),
 }
 
 
@@ -203,7 +203,7 @@ def add_derived(dataset: xr.Dataset, inputs: Sequence[str], derive: Derive) -> x
     for name in to_compute(dataset, inputs, derive):
         about = DERIVED[name]
         if about.of_date:
-            row = _OF_DATE[name](dataset["time"]).values.astype(np.float32)
+            row = _OF_DATE[name](dataset["time"]).astype(np.float32)
             values = np.broadcast_to(row, (dataset.sizes["site"], len(row)))
         else:
             values = _oudin(dataset, derive.get(name, {})).astype(np.float32)

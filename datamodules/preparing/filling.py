@@ -16,6 +16,7 @@ from mptt.errors import MPTTError
 from mptt.windows import Int64Array
 
 Method = Literal["interpolate", "climatology", "forward"]
+FillSettings = Mapping[str, list[str] | bool | int | str | None]
 FILLED_COLUMNS = ("site", "variable", *get_args(Method), "filled", "longest_gap")
 REACH = 15  # days on either side that stand in for a calendar day without values
 
@@ -84,6 +85,10 @@ def as_fills(fill: Any, inputs: Sequence[str]) -> list[Fill]:
     for one in chain:
         if unknown := [name for name in one.variables or () if name not in inputs]:
             raise MPTTError(f"fill names {', '.join(unknown)}, not among the inputs {', '.join(inputs)}.")
+        if taken := [name for name in inputs if one.mask and one.covers(name) and mask_name(name) in inputs]:
+            raise MPTTError(
+                f"The mask of {taken[0]} would be named {mask_name(taken[0])}, as another input is: rename that one."
+            )
     return chain
 
 
@@ -159,7 +164,8 @@ def fill_gaps(
         gap = recorded & np.isnan(given)
         if not gap.any():
             continue
-        filled, marked, counts = given.copy(), np.zeros_like(gap), {}
+        filled, marked = given.copy(), np.zeros_like(gap)
+        counts: dict[str, Int64Array] = {}
         for one in chain:
             if not one.covers(name):
                 continue
@@ -258,9 +264,9 @@ class Seasons:
         usable = known & np.isfinite(values) & ~self.leap
         season = self.slot * self.moments + self.moment
         place = (np.arange(sites)[:, None] * width + season)[usable]
-        shape = (sites, self.slots, self.moments)
-        total = np.bincount(place, values[usable], sites * width).reshape(shape)
-        count = np.bincount(place, minlength=sites * width).reshape(shape)
+        shape = sites, self.slots, self.moments
+        total: FloatArray = np.bincount(place, values[usable], sites * width).astype(np.float64).reshape(shape)
+        count: FloatArray = np.bincount(place, minlength=sites * width).astype(np.float64).reshape(shape)
         if self.slots != 12:
             total, count = _widened(total, count)
         with np.errstate(invalid="ignore"):
@@ -307,7 +313,7 @@ def _lengths(gap: Mask) -> Int64Array:
     return lengths
 
 
-def _widened(total: FloatArray, count: Int64Array) -> tuple[FloatArray, Int64Array]:
+def _widened(total: FloatArray, count: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Sums and counts (sites, days, moments), of days without a value those of the nearest days around with some."""
     wide_total, wide_count = total.copy(), count.copy()
     around_total, around_count = total.copy(), count.copy()

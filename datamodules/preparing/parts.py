@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -86,9 +86,10 @@ class TimeSplit:
         self._dated: Bounds | None = None
         if split is None:
             _check_whole(self.members is not None, gap)
-        elif isinstance(split, str | Path) or _is_by_site(split):
-            by_site = read_site_dates(split) if isinstance(split, str | Path) else split
-            self._dated = bounds_of_site_dates(time, by_site, self.sites, known or self.sites)
+        elif isinstance(split, str | Path):
+            self._dated = bounds_of_site_dates(time, read_site_dates(split), self.sites, known or self.sites)
+        elif _is_by_site(split):
+            self._dated = bounds_of_site_dates(time, split, self.sites, known or self.sites)
         elif isinstance(split, Mapping):
             self._dated = bounds_of_dates(time, split, len(self.sites))
         else:
@@ -179,7 +180,7 @@ def _check_whole(by_site: bool, gap: int) -> None:
         )
 
 
-def _is_by_site(split: Any) -> bool:
+def _is_by_site(split: Any) -> TypeGuard[Mapping[str, Dates]]:
     return isinstance(split, Mapping) and bool(split) and all(isinstance(one, Mapping) for one in split.values())
 
 

@@ -9,10 +9,11 @@ import pandas as pd
 import xarray as xr
 
 from mptt.datamodules.batching.flat import find_records
-from mptt.datamodules.preparing.checks import Values, as_float32, site_names
+from mptt.datamodules.preparing.checks import Values, as_float32, listed, site_names
 from mptt.datamodules.preparing.derived import DERIVED, Derive, add_derived, find_sources, to_compute
 from mptt.datamodules.preparing.filling import FILLED_COLUMNS, Fill, fill_gaps, mask_name, masked_inputs
 from mptt.datamodules.preparing.parts import TimeSplit
+from mptt.errors import MPTTError
 from mptt.windows import Int64Array
 
 BLOCK = 256 * 2**20  # bytes of inputs and targets that are read at a time
@@ -55,6 +56,9 @@ class Preparation:
             name for name in inputs if name not in self.computed or not DERIVED[name].of_date
         ] or self.inputs
         self._derive = find_sources(dataset, inputs, derive)
+        sources = [name for of in self._derive.values() for names in of.values() for name in _several(names)]
+        wanted = [name for name in [*inputs, *targets, *sources] if name not in self.computed]
+        self._read = list(dict.fromkeys(wanted))
         self._cuts, self._fills, self._train_steps = cuts, list(fills), train_steps
         self._sites = site_names(dataset)
         self._masked = masked_inputs(fills, inputs)
@@ -72,10 +76,16 @@ class Preparation:
         return [*self.inputs, *self.masks]
 
     def read(self, sites: slice | Int64Array) -> tuple[Values, Values]:
-        """Inputs and targets of these sites: by name, float32 (sites, time), missing NaN."""
-        sources = [name for of in self._derive.values() for names in of.values() for name in _several(names)]
-        wanted = [name for name in [*self.inputs, *self.targets, *sources] if name not in self.computed]
-        block = self.dataset[list(dict.fromkeys(wanted))].isel(site=sites).load()
+        """Inputs and targets of these sites, which go up: by name, float32 (sites, time), missing NaN.
+
+        Raises:
+            MPTTError: they cannot be read.
+        """
+        block = self.dataset[self._read].isel(site=sites)
+        try:
+            block = block.load()
+        except Exception as error:  # every store has its own
+            raise MPTTError(f"The series of site(s) {listed(site_names(block))} cannot be read: {error}") from error
         block = add_derived(block, self.computed, self._derive)
         arrays = {
             name: as_float32(block[name].transpose("site", "time").values) for name in [*self.inputs, *self.targets]
@@ -111,11 +121,19 @@ class Preparation:
         return counts, [nth for nth, name in enumerate(before) if name in self.columns]
 
     def blocks(self) -> Iterator[slice]:
-        """All sites, as many at a time as make BLOCK bytes."""
+        """All sites, as many at a time as make BLOCK bytes; those of a chunk of the store are not parted."""
         count, steps = self.dataset.sizes["site"], self.dataset.sizes["time"]
         size = max(1, BLOCK // (4 * steps * (len(self.columns) + len(self.targets))))
+        if self.sites_in_chunk <= size:
+            size -= size % self.sites_in_chunk
         for begin in range(0, count, size):
             yield slice(begin, min(begin + size, count))
+
+    @property
+    def sites_in_chunk(self) -> int:
+        """Sites that the store keeps together, so that one is not read without the others; the most of any variable."""
+        chunks = [self.dataset[name].encoding.get("preferred_chunks", {}) for name in self._read]
+        return max(int(chunk.get("site", 1)) for chunk in chunks)
 
 
 def _several(names: str | Sequence[str]) -> list[str]:

@@ -13,7 +13,8 @@ from mptt.datamodules.preparing.parts import PARTS
 from mptt.datamodules.reading.tables import read_text
 from mptt.errors import MPTTError
 
-SiteSplit = Mapping[str, Any] | Sequence[float]
+# Lists of text first: the command line would take ids of digits for numbers, without their zeros.
+SiteSplit = Mapping[str, list[str] | list[float] | int | float | str] | Sequence[float]
 
 _FORMS = (
     "{train: [ids] or a file, validation: ..., test: ...}, {fractions: [0.6, 0.2, 0.2], seed: 0} or {folds: 5, fold: 0,"
@@ -34,17 +35,16 @@ def split_sites(sites: Sequence[str], site_split: SiteSplit) -> dict[str, list[s
     Raises:
         MPTTError: none of these; an id that is not there, or in two parts; a part without a site.
     """
-    if not isinstance(site_split, Mapping):
-        site_split = {"fractions": site_split}
-    keys = set(site_split)
+    given: Mapping[str, Any] = site_split if isinstance(site_split, Mapping) else {"fractions": site_split}
+    keys = set(given)
     if keys == set(PARTS):
-        chosen = _by_name(sites, site_split)
+        chosen = _by_name(sites, given)
     elif "fractions" in keys and keys <= {"fractions", "seed"}:
-        chosen = _by_fractions(_shuffled(sites, site_split), site_split["fractions"])
+        chosen = _by_fractions(_shuffled(sites, given), given["fractions"])
     elif {"folds", "fold", "validation"} <= keys <= {"folds", "fold", "validation", "seed"}:
-        chosen = _by_folds(_shuffled(sites, site_split), **{key: site_split[key] for key in keys - {"seed"}})
+        chosen = _by_folds(_shuffled(sites, given), **{key: given[key] for key in keys - {"seed"}})
     else:
-        raise MPTTError(f"site_split is {_FORMS}; found {dict(site_split)!r}.")
+        raise MPTTError(f"site_split is {_FORMS}; found {dict(given)!r}.")
     if empty := [part for part in PARTS if not chosen[part]]:
         raise MPTTError(
             f"site_split leaves no site for {' and '.join(empty)}, of {len(sites)} site(s). Every part needs one."

@@ -91,6 +91,14 @@ def test_temperature_is_a_mean_or_a_pair(variables, derive):
         np.testing.assert_allclose(found[site], oudin_evapotranspiration(np.array(10.0), latitude, day), rtol=1e-6)
 
 
+def test_a_year_of_360_days_goes_round_the_sun_once():
+    time = xr.date_range("2001-01-01", periods=720, calendar="360_day", use_cftime=True)
+    found = add_derived(weather(time), ["pet_oudin"], {})["pet_oudin"].values
+    np.testing.assert_array_equal(found[:, :360], found[:, 360:])
+    middle = oudin_evapotranspiration(np.array(25.0), np.array([-20.0, 50.0]), np.array(365 / 2))
+    np.testing.assert_allclose(found[:, 179], middle, rtol=1e-6)
+
+
 def test_a_missing_temperature_is_a_missing_evapotranspiration():
     dataset = weather(tmin=0.0, tmax=10.0)
     dataset["tmin"][1, 7] = np.nan

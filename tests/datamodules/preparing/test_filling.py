@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mptt import MPTTError
@@ -178,6 +178,7 @@ def loop(values, recorded, chain):
 WAYS = st.builds(Fill, st.sampled_from(["interpolate", "forward"]), st.integers(1, 4))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from([0.0, 1.0, 4.0, NAN, NAN]), min_size=14, max_size=14), min_size=1, max_size=3),
     st.tuples(st.integers(0, 5), st.integers(8, 14)),
@@ -221,6 +222,7 @@ def climatology_by_loop(values, training, dates, step):
     return of_day(number_of(dates[step]))
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.integers(0, 1000), st.floats(0.02, 0.995), st.integers(0, 400))
 def test_climatology_is_that_of_a_loop(seed, share, start):
     random = np.random.default_rng(seed)
@@ -238,6 +240,12 @@ def test_climatology_is_that_of_a_loop(seed, share, start):
 
 
 # What is said of filling
+
+
+def test_a_mask_needs_a_name_of_its_own():
+    with pytest.raises(MPTTError, match="mask of a would be named a_missing, as another input is"):
+        as_fills({"method": "climatology", "mask": True}, ["a", "a_missing"])
+    as_fills({"method": "climatology", "mask": True, "variables": ["a_missing"]}, ["a", "a_missing"])
 
 
 def test_masks_stand_for_named_inputs_or_for_those_with_gaps():

@@ -354,3 +354,33 @@ def test_sources_of_computed_inputs_are_needed():
     data = module(inputs=["pet_oudin", "rain"], derive={"pet_oudin": {"temperature": "t", "latitude": "lat"}})
     assert data.needed == ["pet_oudin", "rain", "y", "t", "lat"]
     assert module(inputs=["x", "doy_sin"], targets=["x"]).needed == ["x", "doy_sin"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_series_that_do_not_fit_into_memory_are_prepared_alike(way, tmp_path):
+    dated().to_netcdf(tmp_path / "series.nc")
+    held = quiet(module(fill=FILL, **WAYS[way]))
+    memory = 3.1e-5 if "inputs" in WAYS[way] else 2.3e-5  # GiB: two or three sites
+    stored = quiet(module(tmp_path / "series.nc", fill=FILL, memory=memory, **WAYS[way]))
+    assert type(stored._series).__name__ == "StoredSeries"
+    assert stored.filled.equals(held.filled)
+    for name in ("train_dataloader", "test_dataloader", "series_dataloader"):
+        found, expected = (
+            {
+                (site, start): (batch["x"][row], batch["y"][row])
+                for batch in getattr(data, name)()
+                for row, (site, start) in enumerate(_places(data, batch))
+            }
+            for data in (stored, held)
+        )
+        assert found.keys() == expected.keys()
+        for place, tensors in found.items():
+            for one, other in zip(tensors, expected[place], strict=True):
+                length = min(len(one), len(other))
+                torch.testing.assert_close(one[:length], other[:length], rtol=1e-5, atol=1e-5)
+
+
+def _places(data, batch):
+    if "window" in batch:
+        return [(int(data.windows.site[window]), int(data.windows.start[window])) for window in batch["window"]]
+    return list(zip(batch["site"].tolist(), batch["start"].tolist(), strict=True))
