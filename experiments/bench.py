@@ -82,6 +82,11 @@ def bench(repeats: int = 15, threads: int | None = None, quick: bool = False, ou
     results = [*epochs(repeats, 200 if quick else 1000), *memory(repeats, 100_000 if quick else 1_000_000)]
     results += closed_loop(min(repeats, 3), 14_600 if quick else 146_000)
     results += set_up(60 if quick else 671)
+    show(results, out)
+
+
+def show(results: list[Figure], out: str) -> None:
+    """Print a table, write JSON."""
     table = Table(title=f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for column in ("what", "median", "range", "target"):
         table.add_column(column, justify="left" if column == "what" else "right")
@@ -153,18 +158,18 @@ def memory(repeats: int, rows: int) -> list[Figure]:
     """Key-map and state-map of many windows of 128 numbers."""
     table = WindowIndex.cut(np.full(rows // 100, 366 + 99 * 183), 366, 183)
     batches = torch.randint(len(table), (repeats * 20, 256))
-    build = [_seconds(lambda: KeyMap(table)) for _ in range(repeats)]
+    build = [seconds_of(lambda: KeyMap(table)) for _ in range(repeats)]
     state = StateMap(table, 128)
 
     def step(ids: torch.Tensor) -> float:
         _, target, _ = state.keymap.links(ids)
         caught = torch.randn(len(target), 128)
-        return _seconds(lambda: (state.read(ids), state.keymap.links(ids), state.write_rows(target, caught)))
+        return seconds_of(lambda: (state.read(ids), state.keymap.links(ids), state.write_rows(target, caught)))
 
     steps = [step(ids) * 1000 for ids in batches]
     return [
-        _figure(f"key-map of {len(table):,} windows", build, "s", 2.0),
-        _figure(f"read + write of 256 of {len(table):,} windows x 128", steps, "ms", 2.0),
+        figure(f"key-map of {len(table):,} windows", build, "s", 2.0),
+        figure(f"read + write of 256 of {len(table):,} windows x 128", steps, "ms", 2.0),
     ]
 
 
@@ -173,7 +178,7 @@ def closed_loop(repeats: int, steps: int) -> list[Figure]:
     time_axis = np.datetime64("0000-01-01", "s") + np.arange(steps * 5 // 4) * np.timedelta64(86400, "s")
     figures = []
     for sites in (1, 64):
-        dataset = _random_dataset(sites, 7, time_axis)
+        dataset = random_dataset(sites, 7, time_axis)
         names = [str(name) for name in dataset.data_vars if name != "y"]
         data = SeriesDataModule(
             dataset, inputs=names, targets=["y"], lagged_target="step", split=(0.1, 0.1, 0.8), window=366, stride=183
@@ -184,23 +189,24 @@ def closed_loop(repeats: int, steps: int) -> list[Figure]:
                 callbacks=[ClosedLoopCallback()], logger=False, enable_progress_bar=False, accelerator="cpu"
             )
             model = SequenceRegressor(data.input_size)
-            seconds = [_seconds(lambda: trainer.predict(model, datamodule=data)) for _ in range(repeats)]  # noqa: B023
+            seconds = [seconds_of(lambda: trainer.predict(model, datamodule=data)) for _ in range(repeats)]  # noqa: B023
         target = 15.0 if sites == 1 else 15.0 * 1.2
-        figures.append(_figure(f"closed loop of {steps:,} steps, {sites} site(s)", seconds, "s", target))
+        figures.append(figure(f"closed loop of {steps:,} steps, {sites} site(s)", seconds, "s", target))
     return figures
 
 
 def set_up(sites: int) -> list[Figure]:
     """Set-up of a data module of many sites x 35 years, 8 daily inputs, from data in memory."""
-    dataset = _random_dataset(sites, 8, pd.date_range("1980-01-01", "2014-12-31", unit="s").values)
+    dataset = random_dataset(sites, 8, pd.date_range("1980-01-01", "2014-12-31", unit="s").values)
     names = [str(name) for name in dataset.data_vars if name != "y"]
     seconds = [
-        _seconds(SeriesDataModule(dataset, inputs=names, targets=["y"]).setup) for _ in range(1 if sites > 100 else 3)
+        seconds_of(SeriesDataModule(dataset, inputs=names, targets=["y"]).setup) for _ in range(1 if sites > 100 else 3)
     ]
-    return [_figure(f"set-up of {sites} sites x 35 years x 8 inputs", seconds, "s", 10.0)]
+    return [figure(f"set-up of {sites} sites x 35 years x 8 inputs", seconds, "s", 10.0)]
 
 
-def _random_dataset(sites: int, inputs: int, time_axis: np.ndarray) -> xr.Dataset:
+def random_dataset(sites: int, inputs: int, time_axis: np.ndarray) -> xr.Dataset:
+    """Random inputs x0, x1, ... and a target y."""
     values = np.random.default_rng(0).random((inputs + 1, sites, len(time_axis)), dtype=np.float32)
     names = [*(f"x{nth}" for nth in range(inputs)), "y"]
     variables = {name: (("site", "time"), one) for name, one in zip(names, values, strict=True)}
@@ -219,14 +225,16 @@ def _interleaved(repeats: int, measures: dict[str, Callable[[], float]]) -> dict
 
 
 def _ratio(what: str, one: list[float], other: list[float], target: float) -> Figure:
-    return _figure(what, [a / b for a, b in zip(one, other, strict=True)], "x", target)
+    return figure(what, [a / b for a, b in zip(one, other, strict=True)], "x", target)
 
 
-def _figure(what: str, values: list[float], unit: str, target: float) -> Figure:
+def figure(what: str, values: list[float], unit: str, target: float) -> Figure:
+    """The median and range of repeats."""
     return Figure(what, statistics.median(values), unit, target, min(values), max(values))
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def seconds_of(call: Callable[[], object]) -> float:
+    """How long a call takes."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start

@@ -16,7 +16,7 @@ from mptt.datamodules.preparing.parts import TimeSplit
 from mptt.errors import MPTTError
 from mptt.windows import Int64Array
 
-BLOCK = 256 * 2**20  # bytes of inputs and targets that are read at a time
+BLOCK = 32 * 2**20  # bytes of inputs and targets that are read at a time
 
 
 class Preparation:
