@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mptt.datamodules.camels_countries import COUNTRIES, Country
+from mptt.datamodules.formats.camels_countries import COUNTRIES, Country
 from mptt.datamodules.preparing.checks import check_choice, listed
 from mptt.datamodules.reading.attributes import attribute_table, joined, variables_on_sites
 from mptt.datamodules.reading.choosing import Sites, chosen_sites, complete_sites, named_sites

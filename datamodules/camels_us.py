@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mptt.datamodules.camels_us_attributes import read_attributes
-from mptt.datamodules.camels_us_basins import choose_basins
-from mptt.datamodules.camels_us_files import (
+from mptt.datamodules.formats.camels_us_attributes import read_attributes
+from mptt.datamodules.formats.camels_us_basins import choose_basins
+from mptt.datamodules.formats.camels_us_files import (
     FORCING,
     HEADER,
     MODEL,
@@ -23,7 +23,7 @@ from mptt.datamodules.camels_us_files import (
     read_model,
     read_weather,
 )
-from mptt.datamodules.camels_us_folders import (
+from mptt.datamodules.formats.camels_us_folders import (
     FLOW_FILE,
     FOLDERS,
     FORCING_FILE,

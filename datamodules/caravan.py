@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mptt.datamodules.caravan_files import FORMATS, find_sources, homes, read_attribute_files, series_files
-from mptt.datamodules.caravan_series import DAY, dimension, loaded, read_series, said_about, timezone_of
-from mptt.datamodules.caravan_variables import ATTRIBUTES, WORDS, about_attribute
+from mptt.datamodules.formats.caravan_files import FORMATS, find_sources, homes, read_attribute_files, series_files
+from mptt.datamodules.formats.caravan_series import DAY, dimension, loaded, read_series, said_about, timezone_of
+from mptt.datamodules.formats.caravan_variables import ATTRIBUTES, WORDS, about_attribute
 from mptt.datamodules.preparing.checks import check_choice, listed, site_names
 from mptt.datamodules.reading.attributes import variables_on_sites
 from mptt.datamodules.reading.choosing import Sites, chosen_sites, complete_sites, named_sites

@@ -8,13 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mptt.datamodules import store
+from mptt.datamodules import camels, camels_us, caravan, files, fluxnet, fluxnet_zarr, store, swat, swat_output
 from mptt.datamodules.preparing.checks import listed
+from mptt.datamodules.reading.places import place_of
 from mptt.datamodules.reading.source import Layout, Source
 from mptt.errors import MPTTError
 
 # In the order in which they are tried: the particular before the general.
-LAYOUTS: Sequence[Layout] = (store.LAYOUT,)
+LAYOUTS: Sequence[Layout] = (
+    camels_us.LAYOUT,
+    camels.LAYOUT,
+    caravan.LAYOUT,
+    fluxnet.LAYOUT,
+    fluxnet_zarr.ZARR_LAYOUT,
+    swat_output.LAYOUT,
+    swat.LAYOUT,
+    store.LAYOUT,
+    files.LAYOUT,
+)
 
 
 def find_layout(path: str | Path, layouts: Sequence[Layout] = LAYOUTS) -> Layout:
@@ -27,9 +38,9 @@ def find_layout(path: str | Path, layouts: Sequence[Layout] = LAYOUTS) -> Layout
     Raises:
         MPTTError: there is nothing, or nothing that a layout recognises; says what was looked for and what lies there.
     """
-    path = Path(path)
-    if not path.exists():
-        raise MPTTError(f"There is nothing at {path} (looked from {Path.cwd()}).")
+    if isinstance(place_of(path), str):
+        return files.LAYOUT  # the others look into folders of this machine
+    path = _there(path)
     for layout in layouts:
         if layout.recognise(path):
             return layout
@@ -52,12 +63,19 @@ def open_source(
         MPTTError: an unknown layout or option, and what finding and opening it raise.
     """
     chosen = find_layout(path, layouts) if layout is None else _named(layout, layouts)
-    if not Path(path).exists():
-        raise MPTTError(f"There is nothing at {path} (looked from {Path.cwd()}).")
+    place = place_of(path)
+    if isinstance(place, Path):
+        _there(place)
     known = list(inspect.signature(chosen.source).parameters)[1:]
     if unknown := [name for name in options if name not in known]:
         raise MPTTError(f"The layout {chosen.name} has no option {listed(unknown)}; it has {listed(known)}.")
-    return chosen.source(Path(path), **options)
+    return chosen.source(place, **options)
+
+
+def _there(path: str | Path) -> Path:
+    if not Path(path).exists():
+        raise MPTTError(f"There is nothing at {path} (looked from {Path.cwd()}).")
+    return Path(path)
 
 
 def _named(name: str, layouts: Sequence[Layout]) -> Layout:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from mptt.datamodules.fluxnet_quality import Quality, check_quality, keep_good, needed_columns, trimmed
-from mptt.datamodules.fluxnet_variables import CITATION, FINE, LICENSE, STEPS, description, is_quality
+from mptt.datamodules.formats.fluxnet_quality import Quality, check_quality, keep_good, needed_columns, trimmed
+from mptt.datamodules.formats.fluxnet_variables import CITATION, FINE, LICENSE, STEPS, description, is_quality
 from mptt.datamodules.preparing.checks import check_sites, listed
 from mptt.datamodules.reading.frames import csv_header
 from mptt.datamodules.reading.places import read_bytes

@@ -8,8 +8,8 @@ from typing import Any
 
 import xarray as xr
 
-from mptt.datamodules.fluxnet_quality import Quality, check_quality, keep_good, needed_columns, trimmed
-from mptt.datamodules.fluxnet_variables import CITATION, LICENSE, is_quality
+from mptt.datamodules.formats.fluxnet_quality import Quality, check_quality, keep_good, needed_columns, trimmed
+from mptt.datamodules.formats.fluxnet_variables import CITATION, LICENSE, is_quality
 from mptt.datamodules.preparing.checks import listed
 from mptt.datamodules.reading.arrays import open_arrays
 from mptt.datamodules.reading.opening import open_dataset

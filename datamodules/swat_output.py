@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from mptt.datamodules.formats.swat_output_files import OutputFile, open_output
+from mptt.datamodules.formats.swat_output_names import describe
+from mptt.datamodules.formats.swat_output_rows import UNIT_NAMES
 from mptt.datamodules.preparing.checks import check_choice, listed
 from mptt.datamodules.reading.source import Layout, Source
 from mptt.datamodules.reading.tables import described
 from mptt.datamodules.series import SeriesDataModule
-from mptt.datamodules.swat_output_files import OutputFile, open_output
-from mptt.datamodules.swat_output_names import describe
-from mptt.datamodules.swat_output_rows import UNIT_NAMES
 from mptt.errors import MPTTError, MPTTWarning
 
 KINDS = tuple(UNIT_NAMES)  # a folder's first of these is read by default

@@ -14,6 +14,7 @@ import zarr
 
 from mptt.datamodules.preparing.checks import as_float32, check_sites, listed
 from mptt.datamodules.reading.axes import Axis
+from mptt.datamodules.reading.places import name_of
 from mptt.datamodules.reading.source import Source
 from mptt.datamodules.storing.record import Outline, Record, plan_of
 from mptt.datamodules.storing.writing import finish_store, start_store
@@ -103,8 +104,9 @@ def convert(
 def _place(out: str | Path, source: Source, overwrite: bool) -> Path:
     if "://" in str(out):
         raise MPTTError(f"A store is written to a local path; found {out}. Write it here, then copy the folder there.")
-    path, origin = Path(out).resolve(), source.path.resolve()
-    if path == origin or path in origin.parents:
+    path = Path(out).resolve()
+    origin = source.path.resolve() if isinstance(source.path, Path) else None
+    if origin is not None and (path == origin or path in origin.parents):
         raise MPTTError(f"The store at {path} would replace what it is made from, {origin}; choose another path.")
     if path.exists() and not overwrite:
         raise MPTTError(f"There is something at {path} already; choose another path, or replace it with --overwrite.")
@@ -159,7 +161,7 @@ def _fitting(variables: int, steps: int) -> int:
 
 
 def _about(source: Source) -> dict[str, Any]:
-    made = f"converted by mptt from {source.kind}, {source.path.name}"
+    made = f"converted by mptt from {source.kind}, {name_of(source.path)}"
     before = source.about.get("history")
     history = f"{before}\n{made}" if before else made
     return {**source.about, "Conventions": "CF-1.11", "featureType": "timeSeries", "history": history}

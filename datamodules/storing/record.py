@@ -111,10 +111,11 @@ class Record:
 
 def plan_of(source: Source, variables: Sequence[str] | None, group: int | None) -> dict[str, Any]:
     """What tells one conversion from another."""
-    there = source.path.stat() if source.path.is_file() else None
+    path = source.path
+    there = path.stat() if isinstance(path, Path) and path.is_file() else None
     return {
         "kind": source.kind,
-        "path": str(source.path.absolute()),
+        "path": str(path.absolute() if isinstance(path, Path) else path),
         "size": there and there.st_size,
         "changed": there and there.st_mtime_ns,
         "settings": plain(source.settings),

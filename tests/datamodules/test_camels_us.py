@@ -10,7 +10,7 @@ import xarray as xr
 
 from mptt import MPTTError, MPTTWarning
 from mptt.datamodules.camels_us import FORCING, LAYOUT, CAMELSUSDataModule, camels_us_source, read_camels_us
-from mptt.datamodules.camels_us_files import MODEL
+from mptt.datamodules.formats.camels_us_files import MODEL
 
 NAMES = "Dayl(s)\tPRCP(mm/day)\tSRAD(W/m2)\tSWE(mm)\tTmax(C)\tTmin(C)\tVp(Pa)"
 PLAIN = "Year Mnth Day Hr\t" + NAMES

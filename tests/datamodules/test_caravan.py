@@ -9,7 +9,7 @@ from fake_caravan import UNITS, random_series, write_attributes, write_csv, writ
 from mptt import MPTTError, MPTTWarning
 from mptt.datamodules import CaravanDataModule, read_camels, read_caravan
 from mptt.datamodules.caravan import LAYOUT, caravan_source
-from mptt.datamodules.caravan_variables import SERIES, about_attribute, table_of_units
+from mptt.datamodules.formats.caravan_variables import SERIES, about_attribute, table_of_units
 
 REAL = Path(os.environ.get("MPTT_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 real = pytest.mark.skipif(

@@ -11,7 +11,7 @@ from towers import product_path, write_days, write_product
 from mptt import MPTTError, MPTTWarning
 from mptt.datamodules import FLUXNETDataModule, read_fluxnet
 from mptt.datamodules.fluxnet import LAYOUT
-from mptt.datamodules.fluxnet_variables import description, quality_of
+from mptt.datamodules.formats.fluxnet_variables import description, quality_of
 
 REAL = Path(os.environ.get("MPTT_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")) / "fluxnet_csv"
 NAN = np.nan

@@ -19,8 +19,8 @@ from swat_files import (
 
 from mptt import MPTTError, MPTTWarning
 from mptt.datamodules import SWATOutputDataModule, read_swat_output, swat_output_files
+from mptt.datamodules.formats.swat_output_names import describe
 from mptt.datamodules.swat_output import LAYOUT, recognise_swat_output, swat_output_source
-from mptt.datamodules.swat_output_names import describe
 
 DAILY = {"start": "2000-01-01", "step": "daily"}
 

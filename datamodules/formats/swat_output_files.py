@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mptt.datamodules.swat_output_control import Printing, printing
-from mptt.datamodules.swat_output_rows import Field, RowLayout, find_layout, header_size
+from mptt.datamodules.formats.swat_output_control import Printing, printing
+from mptt.datamodules.formats.swat_output_rows import Field, RowLayout, find_layout, header_size
 from mptt.errors import MPTTError
 
 Bytes = npt.NDArray[np.uint8]

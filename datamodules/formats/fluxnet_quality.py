@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from mptt.datamodules.fluxnet_variables import check_limit, is_quality, quality_of
+from mptt.datamodules.formats.fluxnet_variables import check_limit, is_quality, quality_of
 from mptt.datamodules.preparing.checks import listed
 from mptt.errors import MPTTError, MPTTWarning
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from mptt.datamodules.caravan_files import FORMATS
-from mptt.datamodules.caravan_variables import SERIES, about_series, disagreement, said_in, table_of_units
+from mptt.datamodules.formats.caravan_files import FORMATS
+from mptt.datamodules.formats.caravan_variables import SERIES, about_series, disagreement, said_in, table_of_units
 from mptt.datamodules.reading.daily import read_daily_csv, sorted_days
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.errors import MPTTError, MPTTWarning

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mptt.datamodules.camels_us_attributes import attribute_files, attribute_numbers
+from mptt.datamodules.formats.camels_us_attributes import attribute_files, attribute_numbers
 from mptt.datamodules.preparing.checks import listed
 from mptt.errors import MPTTError, MPTTWarning
 
