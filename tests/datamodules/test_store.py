@@ -56,13 +56,19 @@ def test_a_store_without_sites_is_refused(small: xr.Dataset, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("content", "ours"), [(b"\x89HDF\r\n\x1a\n broken", True), (b"CDF\x01", True), (b"a,b\n1,2\n", False), (b"", False)]
+    ("content", "ours", "said"),
+    [
+        (b"\x89HDF\r\n\x1a\n broken", True, "cannot be read as a NetCDF file"),
+        (b"CDF\x01", True, "is cut short, or damaged, in its header"),
+        (b"a,b\n1,2\n", False, "cannot be read as a NetCDF file"),
+        (b"", False, "cannot be read as a NetCDF file"),
+    ],
 )
-def test_broken_files_say_so(content: bytes, ours: bool, tmp_path: Path) -> None:
+def test_broken_files_say_so(content: bytes, ours: bool, said: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.nc"
     path.write_bytes(content)
     assert is_store(path) is ours
-    with pytest.raises(MPTTError, match="cannot be read as a NetCDF file"):
+    with pytest.raises(MPTTError, match=said):
         store_source(path)
 
 

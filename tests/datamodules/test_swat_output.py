@@ -18,7 +18,8 @@ from swat_files import (
 )
 
 from mptt import MPTTError, MPTTWarning
-from mptt.datamodules import SWATOutputDataModule, read_swat_output, swat_output_files
+from mptt.datamodules import SWATOutputDataModule, read_swat_output
+from mptt.datamodules.formats import swat_output_files
 from mptt.datamodules.formats.swat_output_names import describe
 from mptt.datamodules.swat_output import LAYOUT, recognise_swat_output, swat_output_source
 
