@@ -46,7 +46,7 @@ class Figure:
     what: str
     value: float
     unit: str
-    target: float
+    target: float | None
     low: float
     high: float
 
@@ -92,7 +92,10 @@ def show(results: list[Figure], out: str) -> None:
         table.add_column(column, justify="left" if column == "what" else "right")
     for one in results:
         table.add_row(
-            one.what, f"{one.value:.3f} {one.unit}", f"{one.low:.3f} to {one.high:.3f}", f"{one.target:g} {one.unit}"
+            one.what,
+            f"{one.value:.3f} {one.unit}",
+            f"{one.low:.3f} to {one.high:.3f}",
+            "" if one.target is None else f"{one.target:g} {one.unit}",
         )
     Console().print(table)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -228,7 +231,7 @@ def _ratio(what: str, one: list[float], other: list[float], target: float) -> Fi
     return figure(what, [a / b for a, b in zip(one, other, strict=True)], "x", target)
 
 
-def figure(what: str, values: list[float], unit: str, target: float) -> Figure:
+def figure(what: str, values: list[float], unit: str, target: float | None = None) -> Figure:
     """The median and range of repeats."""
     return Figure(what, statistics.median(values), unit, target, min(values), max(values))
 
