@@ -22,6 +22,9 @@ SMALL = 8  # points; of everything but a title
 TOLD_APART = 6  # strategies that can be told apart where their lines cross
 
 
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG and PDF beside each other."""
     for suffix in (".png", ".pdf"):
@@ -135,6 +138,23 @@ def whole_numbers(axes: Axes) -> None:
     """An x axis of years."""
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=8))
     axes.ticklabel_format(axis="x", style="plain", useOffset=False)
+
+
+def mark_dates(axes: Axes, time: xr.DataArray) -> None:
+    """Ticks of an x axis of years at the turn of years; where few are shown, also of months or days."""
+    position = years(time)
+    span = float(position[-1] - position[0])
+    if span > 5:
+        whole_numbers(axes)
+        return
+    day, month, hour = (np.asarray(getattr(time.dt, part)) for part in ("day", "month", "hour"))
+    apart = 12 if span > 3 else 6 if span > 1.2 else 3 if span > 0.6 else 1
+    marked = np.flatnonzero((day == 1) & (hour == 0) & ((month - 1) % apart == 0))
+    labels = [f"{MONTHS[month[at] - 1]} {int(time.dt.year[at])}" for at in marked]
+    if len(marked) < 2:
+        marked = np.linspace(0, len(position) - 1, min(4, len(position)), dtype=int)
+        labels = [f"{int(time.dt.year[at])}-{month[at]:02d}-{day[at]:02d}" for at in marked]
+    axes.set_xticks(position[marked], labels)
 
 
 def count_from_one(axes: Axes, last: int) -> None:

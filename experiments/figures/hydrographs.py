@@ -18,12 +18,12 @@ from mptt.experiments.figures.common import (
     colour_of,
     last_observed,
     legend_beside,
+    mark_dates,
     name_of,
     scored_steps,
     start_axes,
     style_of,
     targets_of,
-    whole_numbers,
     years,
 )
 
@@ -48,7 +48,7 @@ def hydrographs(predictions: xr.Dataset, steps: int = 3 * 365, most_sites: int =
     for axes, (site, target) in zip(grid, panels, strict=True):
         _hydrograph(start_axes(axes), predictions.isel(site=site), scored.isel(site=site), target, steps)
     grid[0].legend(frameon=False, fontsize=SMALL, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.1)
-    grid[-1].set_xlabel("year")
+    grid[-1].set_xlabel("date")
     return figure
 
 
@@ -83,9 +83,9 @@ def hydrograph_of_strategies(
             axes.plot(dates, dataset[target].isel(site=site)[shown], label=name, linewidth=0.9, **style_of(name))
         axes.set_ylabel(name_of(observed, target), fontsize=SMALL)
         axes.set_title(str(first["site"].values[site]), fontsize=SMALL, loc="left")
-        whole_numbers(axes)
+        mark_dates(axes, first["time"][shown])
         axes.margins(x=0)
-    grid[-1].set_xlabel("year")
+    grid[-1].set_xlabel("date")
     legend_beside(figure, grid[0])
     return figure
 
@@ -125,7 +125,7 @@ def _hydrograph(axes: Axes, predictions: xr.Dataset, scored: xr.DataArray, targe
     axes.set_ylabel(name_of(observed, target), fontsize=SMALL)
     what = _nse(predictions[target], counted)
     axes.set_title(f"{predictions['site'].item()}, {what} over the scored part", fontsize=SMALL, loc="left")
-    whole_numbers(axes)
+    mark_dates(axes, shown["time"])
     axes.margins(x=0)
 
 

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from mptt.experiments import figures
+from mptt.experiments.figures.common import mark_dates, years
 from mptt.experiments.strategies import STRATEGIES
 
 
@@ -78,3 +80,23 @@ def test_figures_are_written_twice_and_alike(predictions: xr.Dataset, tmp_path: 
         figures.save(figures.hydrographs(predictions), tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.b.pdf", "a.b.png", "c.pdf", "c.png"]
     assert (tmp_path / "a.b.png").read_bytes() == (tmp_path / "c.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("first", "steps", "labels"),
+    [
+        ("2000-01-01", 8 * 366, ["2000", "2002", "2004", "2006", "2008"]),
+        ("2019-03-01", 730, ["Jul 2019", "Jan 2020", "Jul 2020", "Jan 2021"]),
+        ("2019-03-02", 300, ["Apr 2019", "Jul 2019", "Oct 2019"]),
+        ("2019-03-02", 40, ["2019-03-02", "2019-03-15", "2019-03-28", "2019-04-10"]),
+    ],
+)
+def test_ticks_of_dates_are_years_months_or_days(first: str, steps: int, labels: list[str]) -> None:
+    time = xr.DataArray(np.datetime64(first, "s") + np.arange(steps) * np.timedelta64(86400, "s"), dims="time")
+    axes = Figure().subplots()
+    axes.plot(years(time), np.zeros(steps))
+    mark_dates(axes, time)
+    axes.figure.canvas.draw()
+    low, high = axes.get_xlim()
+    ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    assert [label.get_text() for at, label in ticks if low <= at <= high] == labels

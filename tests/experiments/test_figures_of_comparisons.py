@@ -108,7 +108,7 @@ def test_axes_say_what_they_show_in_which_unit() -> None:
             f"NSE of a site, mean over seeds\n(curves start at the share of sites below {minus}1)",
             "share of sites up to this NSE",
         ),
-        "hydrograph_of_strategies": ("year", "SW\n(mm)"),
+        "hydrograph_of_strategies": ("date", "SW\n(mm)"),
     }
 
 
