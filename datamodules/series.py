@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mptt.datamodules.batching.ahead import evaluation_order, training_order
 from mptt.datamodules.batching.batches import (
+    Batch,
     Order,
     TrainingSeries,
     TrainingWindows,
@@ -24,7 +25,6 @@ from mptt.datamodules.batching.batches import (
     observed_at_ends,
     warn_of_empty_lanes,
 )
-from mptt.datamodules.batching.flat import Batch, FlatSeries
 from mptt.datamodules.batching.lagged import FilledLags, lag_targets, last_observations, warn_of_filled
 from mptt.datamodules.batching.predictions import place_observations, place_predictions
 from mptt.datamodules.batching.room import room_for_sites
@@ -54,6 +54,7 @@ from mptt.datamodules.preparing.encoding import (
     encode_attributes,
 )
 from mptt.datamodules.preparing.filling import FillSettings, as_fills, filled_lines, mask_name, masked_inputs
+from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.memory import check_memory, is_loaded, memory_for_series, row_bytes, tell_where
 from mptt.datamodules.preparing.parts import PARTS, Part, Split, TimeSplit
 from mptt.datamodules.preparing.preparation import Preparation

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mptt.datamodules.batching.flat import FlatSeries
+from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import Part
 from mptt.errors import MPTTWarning
 from mptt.windows import Int64Array

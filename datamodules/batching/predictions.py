@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mptt.datamodules.batching.ahead import ahead
-from mptt.datamodules.batching.flat import Batch, FlatSeries
+from mptt.datamodules.batching.batches import Batch
+from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import Part
 from mptt.datamodules.preparing.scaling import Scaler
 from mptt.datamodules.preparing.site_scaling import SiteScaler

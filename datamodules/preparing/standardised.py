@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptt.datamodules.batching.flat import FlatSeries
 from mptt.datamodules.preparing.checks import listed
+from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.scaling import Scaler
 from mptt.datamodules.preparing.site_scaling import SiteScaler
 from mptt.datamodules.preparing.survey import PartSurvey

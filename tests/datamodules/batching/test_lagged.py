@@ -7,8 +7,8 @@ import xarray as xr
 
 from mptt import MPTTError, MPTTWarning
 from mptt.datamodules import SeriesDataModule
-from mptt.datamodules.batching.flat import FlatSeries
 from mptt.datamodules.batching.lagged import lag_targets, last_observations
+from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import PARTS
 
 TIME = np.datetime64("2000-01-01", "s") + np.arange(11) * np.timedelta64(86400, "s")
