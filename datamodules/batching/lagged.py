@@ -1,4 +1,8 @@
-"""The target of the step before, as an input."""
+"""The target of the step before, as an input: of the record's step before, in whatever part that is.
+
+Where it is missing, the last observation before it in the site's record stands in; where there is none, the training
+mean, which is 0.
+"""
 
 from __future__ import annotations
 

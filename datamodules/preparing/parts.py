@@ -116,8 +116,8 @@ class TimeSplit:
             _leave_out(bounds, self.warmup, self.gap)
         return {name: (np.maximum(begin, first), np.minimum(end, last)) for name, (begin, end) in bounds.items()}
 
-    def parts(self, first: Int64Array, last: Int64Array) -> dict[str, Part]:
-        """The parts, given the records of all sites.
+    def parts(self, first: Int64Array, last: Int64Array, latest: int | None = None) -> dict[str, Part]:
+        """The parts, given the records of all sites, and of each site's training part only so many steps at its end.
 
         Raises:
             MPTTError: a part without data.
@@ -133,7 +133,7 @@ class TimeSplit:
                     f"{f' or the gap of {self.gap} steps' if self.gap else ''}."
                 )
             parts[name] = Part(here, begin[here], (end - begin)[here])
-        return parts
+        return parts if latest is None else {**parts, "train": parts["train"].latest(latest)}
 
     def training(self, numbers: slice | Int64Array, recorded: Mask, latest: int | None = None) -> Mask:
         """Whether each step (n, time) is in the training dates of its site, also of sites that do not train.
