@@ -212,9 +212,10 @@ def test_filled_lags_are_said_once():
         list(data.train_dataloader())
         data.load_state_dict(data.state_dict())
     assert [str(one.message) for one in caught if issubclass(one.category, MPTTWarning)] == [
+        "No value of flow in the validation part of 1 site(s), so they are predicted but not scored: a.",
         "The target of the step before is not observed at 5 of 18 steps, first at site a, 2000-01-03 00:00:00. The"
         " lagged target is the last observation before it in the site's record (1 steps) or, without one, the training"
-        " mean (4 steps)."
+        " mean (4 steps).",
     ]
 
 
