@@ -23,7 +23,7 @@ METRICS = {"rmse": RMSE, "nse": NSE, "kge": KGE, "pbias": PBIAS}
 
 
 def score_table(predictions: xr.Dataset) -> pd.DataFrame:
-    """Scores as a long table: target, site, rmse, nse, kge, pbias; a row for each series with observations.
+    """Scores as a long table: target, site, rmse, nse, kge, pbias; NaN for a series without scored observations.
 
     Args:
         predictions: as `predictions.nc`.
@@ -39,7 +39,6 @@ def score_table(predictions: xr.Dataset) -> pd.DataFrame:
         rows += [
             {"target": target, "site": str(site), **{name: float(scores[name][row]) for name in METRICS}}
             for row, site in enumerate(predictions["site"].values)
-            if mask[row].any()
         ]
     return pd.DataFrame(rows, columns=["target", "site", *METRICS])
 

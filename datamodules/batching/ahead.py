@@ -11,9 +11,9 @@ import torch
 from torch.utils.data import BatchSampler, Sampler
 
 from mptt.datamodules.batching.batches import LaneBatches, Order, ShuffleSampler, epoch_generator
-from mptt.datamodules.batching.flat import FlatSeries
 from mptt.datamodules.batching.stored import StoredSeries
 from mptt.datamodules.batching.stretches import Stretches
+from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.windows import Int64Array, WindowIndex
 
 LARGEST_BLOCK = 256  # sites whose windows are shuffled together

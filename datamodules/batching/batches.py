@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from mptt.datamodules.batching.flat import Batch, FlatSeries
 from mptt.datamodules.preparing.checks import listed
+from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import Part
 from mptt.errors import MPTTError, MPTTWarning
 from mptt.windows import Int64Array, WindowIndex
 
+Batch = dict[str, Tensor]
 Order = Literal["shuffled", "lanes", "sequential", "series"]
 DISJOINT = ("lanes", "sequential")
 LONGEST_SERIES = 50_000  # back-propagation through a whole series keeps the states of all its steps

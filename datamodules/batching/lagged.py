@@ -1,4 +1,8 @@
-"""The target of the step before, as an input."""
+"""The target of the step before, as an input: of the record's step before, in whatever part that is.
+
+Where it is missing, the last observation before it in the site's record stands in; where there is none, the training
+mean, which is 0.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mptt.datamodules.batching.flat import FlatSeries
+from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import Part
 from mptt.errors import MPTTWarning
 from mptt.windows import Int64Array

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
+import xarray as xr
 from torch import Tensor
 
 from mptt.datamodules.batching.ahead import ahead
-from mptt.datamodules.batching.flat import Batch, FlatSeries
+from mptt.datamodules.batching.batches import Batch
+from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import Part
 from mptt.datamodules.preparing.scaling import Scaler
 from mptt.datamodules.preparing.site_scaling import SiteScaler
@@ -45,6 +48,36 @@ def place_observations(part: Part, scaler: Scaler | SiteScaler, series: FlatSeri
         true[~series.observed[row : row + length]] = np.nan
         table[slot, at : at + length] = true.numpy()
     return table
+
+
+def on_calendar(
+    part: Part,
+    predicted: Table,
+    observed: Table,
+    sites: Sequence[str],
+    time: pd.Index,
+    units: Mapping[str, str],
+    long_names: Mapping[str, str],
+) -> xr.Dataset:
+    """Both tables as variables (site, time): of each target NAME, `NAME` and `NAME_observed`.
+
+    Args:
+        part: the part of both.
+        predicted: of `place_predictions`.
+        observed: of `place_observations`.
+        sites: names, by number.
+        time: the common time axis.
+        units: of each target, in the order of the tables.
+        long_names: likewise.
+    """
+    low = int(part.begin.min())
+    coords = {"site": [sites[site] for site in part.site], "time": time[low : low + predicted.shape[1]]}
+    variables = {}
+    for nth, name in enumerate(units):
+        for label, what, table in ((name, "predicted", predicted), (f"{name}_observed", "observed", observed)):
+            attrs = {"units": units[name], "long_name": f"{long_names[name]}, {what}"}
+            variables[label] = (("site", "time"), table[:, :, nth], attrs)
+    return xr.Dataset(variables, coords)
 
 
 def _empty(part: Part, scaler: Scaler | SiteScaler) -> Table:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mptt.datamodules.batching.flat import FlatSeries
+from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.errors import MPTTError
 from mptt.windows import Int64Array
 

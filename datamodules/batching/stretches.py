@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mptt.datamodules.batching.flat import Batch, FlatSeries
+from mptt.datamodules.batching.batches import Batch
+from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import Part
 from mptt.windows import Int64Array, WindowIndex
 

@@ -206,11 +206,13 @@ def check_targets(
                     f"{f' after its warm-up of {skipped} steps' if skipped else ''}, at any site; change the split"
                     f"{' or the warm-up' if skipped else ''}."
                 )
-            if label == "train" and not there.all():
+            if not there.all():
                 lacking = [sites[site] for site in part.site[~there]]
+                after = f" after its warm-up of {skipped} steps" if skipped else ""
+                so = "nothing is learned from them" if label == "train" else "they are predicted but not scored"
                 warnings.warn(
-                    f"No value of {name} in the training part of {len(lacking)} site(s), so nothing is learned"
-                    f" from them: {listed(lacking)}.",
+                    f"No value of {name} in the {label} part of {len(lacking)} site(s){after}, so {so}:"
+                    f" {listed(lacking)}.",
                     MPTTWarning,
                     stacklevel=3,
                 )

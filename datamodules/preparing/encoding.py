@@ -10,10 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+import xarray as xr
 from torch import Tensor
 
-from mptt.datamodules.preparing.checks import Mask, as_float32, listed
+from mptt.datamodules.preparing.checks import Mask, as_float32, listed, site_names
 from mptt.errors import MPTTError, MPTTWarning
+from mptt.windows import Int64Array
 
 AttributesMissing = Literal["error", "drop_site", "drop_attribute", "mean", "median"]
 AttributesText = Literal["error", "onehot", "drop"]
@@ -46,6 +48,20 @@ def complete_sites(columns: Columns, text: AttributesText) -> Mask:
     size = len(next(iter(columns.values())))
     complete: Mask = np.logical_and.reduce([np.ones(size, dtype=bool), *known])
     return complete
+
+
+def encode_of(
+    dataset: xr.Dataset,
+    names: Sequence[str],
+    trained: Int64Array,
+    missing: AttributesMissing,
+    text: AttributesText,
+) -> Encoded:
+    """Make numbers of these attributes of a data set, given the numbers of the sites with training data."""
+    training = np.zeros(dataset.sizes["site"], dtype=bool)
+    training[trained] = True
+    columns = {name: dataset[name].values for name in names}
+    return encode_attributes(columns, training, site_names(dataset), missing, text)
 
 
 def encode_attributes(
@@ -117,7 +133,7 @@ def _one_hot(
             f"The attribute {name} has a category that no training site has, at {len(found)} site(s): {listed(found)}."
             " They are of no category.",
             MPTTWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return {f"{name}={word}": (words == word).astype(np.float32) for word in known}
 

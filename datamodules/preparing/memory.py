@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,35 @@ def row_bytes(inputs: int, targets: int, lagged: bool) -> int:
     return 4 * inputs + 5 * targets + (4 * targets if lagged else 0)
 
 
-def is_loaded(dataset: xr.Dataset, names: Sequence[str]) -> bool:
-    """Whether these variables are in memory as they are."""
-    return all(dataset[name].variable._in_memory for name in names)
+@dataclass(frozen=True)
+class Room:
+    """Memory for series.
 
+    Attributes:
+        row: bytes of one step of one site.
+        free: bytes that there are.
+        loaded: whether what they are made of is in memory already, so that there is no reading them as needed.
+    """
 
-def tell_where(sites: int, size: int, capacity: int | None) -> None:
-    """Say whether series of so many bytes are in memory, or read, so many sites at a time."""
-    where = "in memory" if capacity is None else f"read as batches need them, {capacity} sites at a time in memory"
-    rank_zero_info(f"Series of {sites} site(s), {size / GIB:.2f} GiB: {where}.")
+    row: int
+    free: int
+    loaded: bool
+
+    @classmethod
+    def beside(cls, dataset: xr.Dataset, names: Iterable[str], row: int, memory: float | None) -> Room:
+        """For series of these variables, those of them that the data set has: `memory` GiB, or half of what is free."""
+        loaded = all(dataset[name].variable._in_memory for name in names if name in dataset.variables)
+        return cls(row, memory_for_series(memory), loaded)
+
+    @property
+    def steps(self) -> int | None:
+        """Steps that there is room for; None: any number."""
+        return None if self.loaded else self.free // self.row
+
+    def tell(self, sites: int, steps: int, capacity: int | None) -> None:
+        """Say whether series of so many steps are in memory, or read, so many sites at a time."""
+        if not self.loaded:
+            where = (
+                "in memory" if capacity is None else f"read as batches need them, {capacity} sites at a time in memory"
+            )
+            rank_zero_info(f"Series of {sites} site(s), {self.row * steps / GIB:.2f} GiB: {where}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mptt.datamodules.preparing.checks import Mask
+from mptt.datamodules.preparing.checks import Mask, listed
 from mptt.datamodules.preparing.dates import PARTS as PARTS
 from mptt.datamodules.preparing.dates import Bounds, bounds_of_dates, bounds_of_site_dates, read_site_dates
-from mptt.errors import MPTTError
+from mptt.errors import MPTTError, MPTTWarning
 from mptt.windows import Int64Array
 
 PAIRS = (("train", "validation"), ("train", "test"), ("validation", "test"))
@@ -116,8 +117,10 @@ class TimeSplit:
             _leave_out(bounds, self.warmup, self.gap)
         return {name: (np.maximum(begin, first), np.minimum(end, last)) for name, (begin, end) in bounds.items()}
 
-    def parts(self, first: Int64Array, last: Int64Array) -> dict[str, Part]:
-        """The parts, given the records of all sites.
+    def parts(self, first: Int64Array, last: Int64Array, latest: int | None = None) -> dict[str, Part]:
+        """The parts, given the records of all sites, and of each site's training part only so many steps at its end.
+
+        Warns of sites that a part should have and that have no step in it.
 
         Raises:
             MPTTError: a part without data.
@@ -133,7 +136,12 @@ class TimeSplit:
                     f"{f' or the gap of {self.gap} steps' if self.gap else ''}."
                 )
             parts[name] = Part(here, begin[here], (end - begin)[here])
-        return parts
+        for name, part in parts.items():
+            absent = np.ones(len(first), dtype=bool) if self.members is None else self.members[name].copy()
+            absent[part.site] = False
+            if absent.any():
+                _warn_of_absent(name, np.array(self.sites)[absent].tolist())
+        return parts if latest is None else {**parts, "train": parts["train"].latest(latest)}
 
     def training(self, numbers: slice | Int64Array, recorded: Mask, latest: int | None = None) -> Mask:
         """Whether each step (n, time) is in the training dates of its site, also of sites that do not train.
@@ -169,6 +177,13 @@ def split_parts(
     """The parts of a `TimeSplit`, given the first steps of the sites' records and the steps after their last."""
     names = [str(site) for site in range(len(first))] if sites is None else sites
     return TimeSplit(time, split, names, warmup, members, gap).parts(first, last)
+
+
+def _warn_of_absent(part: str, sites: Sequence[str]) -> None:
+    so = "they do not train" if part == "train" else "they are not predicted there"
+    warnings.warn(
+        f"No step of {len(sites)} site(s) lies in the {part} part, so {so}: {listed(sites)}.", MPTTWarning, stacklevel=4
+    )
 
 
 def _check_whole(by_site: bool, gap: int) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mptt.datamodules.batching.flat import find_records
 from mptt.datamodules.preparing.checks import Values, as_float32, listed, site_names
 from mptt.datamodules.preparing.derived import DERIVED, Derive, add_derived, find_sources, to_compute
 from mptt.datamodules.preparing.filling import FILLED_COLUMNS, Fill, fill_gaps, mask_name, masked_inputs
+from mptt.datamodules.preparing.flat import find_records
 from mptt.datamodules.preparing.parts import TimeSplit
 from mptt.errors import MPTTError
 from mptt.windows import Int64Array

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from mptt.datamodules.batching.flat import FlatSeries, FlatTables
+from mptt.datamodules.preparing.flat import FlatSeries, FlatTables
 from mptt.datamodules.preparing.preparation import Preparation
 from mptt.datamodules.preparing.survey import RecordSurvey
 from mptt.windows import Int64Array

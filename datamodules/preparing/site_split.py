@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mptt.datamodules.preparing.checks import Mask, check_whole, listed
+from mptt.datamodules.preparing.checks import check_whole, listed
 from mptt.datamodules.preparing.parts import PARTS
 from mptt.datamodules.reading.tables import read_text
 from mptt.errors import MPTTError
@@ -129,32 +129,3 @@ def _by_folds(sites: list[str], folds: Any, fold: Any, validation: Any) -> dict[
     others = sites[: edges[fold]] + sites[edges[fold + 1] :]
     count = max(round(len(others) * validation), 1)
     return {"train": others[count:], "validation": others[:count], "test": test}
-
-
-def choose_sites(
-    sites: Sequence[str], members: Mapping[str, Sequence[str]] | None, complete: Mask
-) -> tuple[Mask, list[str]]:
-    """Which sites are used, and what is to be said of the others.
-
-    Args:
-        sites: of the data set.
-        members: of each part; None: all.
-        complete: (sites,) whether a site's attributes are known.
-
-    Raises:
-        MPTTError: no site is left.
-    """
-    listed_in_part = np.ones(len(sites), dtype=bool)
-    if members is not None:
-        listed_in_part = np.isin(sites, [site for part in members.values() for site in part])
-    kept = listed_in_part & complete
-    notes = []
-    for left, why in (
-        (~listed_in_part, "in no part of site_split"),
-        (listed_in_part & ~complete, "attributes missing"),
-    ):
-        if left.any():
-            notes.append(f"Left out {int(left.sum())} of {len(sites)} site(s), {why}: {listed(np.array(sites)[left])}.")
-    if not kept.any():
-        raise MPTTError(f"No site is left. {' '.join(notes)}")
-    return kept, notes

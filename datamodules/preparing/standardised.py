@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mptt.datamodules.batching.flat import FlatSeries
 from mptt.datamodules.preparing.checks import listed
+from mptt.datamodules.preparing.encoding import Encoded
+from mptt.datamodules.preparing.flat import FlatSeries
+from mptt.datamodules.preparing.preparation import Preparation
 from mptt.datamodules.preparing.scaling import Scaler
 from mptt.datamodules.preparing.site_scaling import SiteScaler
 from mptt.datamodules.preparing.survey import PartSurvey
@@ -26,30 +28,27 @@ class Scalers(NamedTuple):
 
     @classmethod
     def of_survey(
-        cls,
-        survey: PartSurvey,
-        static: Tensor,
-        inputs: Sequence[str],
-        attributes: Sequence[str],
-        targets: Sequence[str],
-        unscaled: Collection[str] = (),
+        cls, survey: PartSurvey, preparation: Preparation, attributes: Encoded, sites: Sequence[str], by_site: bool
     ) -> Scalers:
-        """Those of the training part, given the attributes (sites, A) of all sites; physical values.
+        """Those of the training part; masks of filled values and categories stay as they are.
 
         Args:
             survey: of the parts.
-            static: (sites, A).
-            inputs: their names.
-            attributes: their names.
-            targets: their names.
-            unscaled: inputs and attributes that stay as they are.
+            preparation: has the names of inputs and targets.
+            attributes: of all sites.
+            sites: their names.
+            by_site: whether targets are scaled site by site.
+
+        Raises:
+            MPTTError: they are, and a site in a part has no training value of some target.
         """
         trained = torch.from_numpy(survey.parts["train"].site)
-        return cls(
-            Scaler.of_moments(inputs, survey.inputs).leaving(unscaled),
-            Scaler.fit(attributes, static[trained]).leaving(unscaled),
-            Scaler.of_moments(targets, survey.targets),
+        found = cls(
+            Scaler.of_moments(preparation.columns, survey.inputs).leaving(preparation.masks),
+            Scaler.fit(list(attributes.values), attributes.table(len(sites))[trained]).leaving(attributes.categories),
+            Scaler.of_moments(preparation.targets, survey.targets),
         )
+        return found.by_site(survey, sites) if by_site else found
 
     def by_site(self, survey: PartSurvey, sites: Sequence[str]) -> Scalers:
         """The same with targets scaled site by site.

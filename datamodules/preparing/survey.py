@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mptt.datamodules.batching.flat import FlatSeries, find_records
 from mptt.datamodules.preparing.checks import Mask, Values
+from mptt.datamodules.preparing.flat import FlatSeries, find_records
 from mptt.datamodules.preparing.parts import Part
 from mptt.datamodules.preparing.scaling import Moments
 from mptt.windows import Int64Array

@@ -52,16 +52,20 @@ class Group:
 
     @property
     def title(self) -> str:
-        """What its scores are."""
+        """What its scores are, and of how many of the sites."""
         seeds, sites = self.results["seed"].unique(), self.results["site"].nunique()
+        scored = sorted(set(self.results.groupby(["strategy", "seed"])["rmse"].count()))
+        counted = (
+            f"{' to '.join(map(str, scored[:1] + scored[1:][-1:]))} of {sites}" if scored != [sites] else f"{sites}"
+        )
         runs = f"mean (sd) over {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
         return f"{self.label}: test part after a warm-up of {self.warmup} steps, {runs}, {self.cells[0].budget}" + (
-            f", median of {sites} sites" if sites > 1 else ""
+            f", median of {counted} sites" if sites > 1 else ""
         )
 
     @property
     def over_sites(self) -> pd.DataFrame:
-        """A row a run: the median over sites."""
+        """A row a run: the median over sites that are scored."""
         values = [*SCORES, "seconds_per_epoch", "seconds_to_reach"]
         return self.results.groupby(["strategy", "seed"], sort=False)[values].median().reset_index()
 

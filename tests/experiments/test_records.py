@@ -73,12 +73,15 @@ def test_steps_are_scored_after_each_sites_own_warm_up() -> None:
     assert np.isnan(table.loc["b", "nse"]), "constant observations"
 
 
-def test_sites_without_observations_have_no_row() -> None:
+def test_sites_without_observations_have_a_row_without_scores() -> None:
     predictions = xr.Dataset(
         {"q": (("site", "time"), np.ones((2, 3))), "q_observed": (("site", "time"), [[1.0, 2, 3], [np.nan] * 3])},
         {"site": ["01", "02"], "time": pd.date_range("2001-01-01", periods=3)},
     )
-    assert score_table(predictions)["site"].tolist() == ["01"]
+    table = score_table(predictions)
+    assert table["site"].tolist() == ["01", "02"]
+    assert table["rmse"][0] == pytest.approx(np.sqrt(5 / 3))
+    assert table.to_csv(index=False).splitlines()[2] == "q,02,,,,"
 
 
 def test_a_write_that_fails_leaves_the_file_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

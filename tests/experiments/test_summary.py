@@ -13,6 +13,7 @@ from mptt.experiments.comparison.budget import Budget
 from mptt.experiments.comparison.grid import Cell, Comparison
 from mptt.experiments.comparison.results import groups_of, seconds_to_reach
 from mptt.experiments.comparison.summary import summarise
+from mptt.experiments.predictions import open_predictions
 from mptt.experiments.records import save_predictions
 
 NAN = float("nan")
@@ -85,6 +86,23 @@ def test_comparison_leaves_a_row_a_run_and_site_and_a_table(cells: list[Cell], t
     assert "| \N{EN DASH} | 1.50 | 10.0 (1 of 2) |" in text
     assert "+2.500 [+1.000, +4.000]" in shown.getvalue()
     assert (tmp_path / "c" / "nse_SW.png").exists()
+
+
+def test_sites_without_scores_are_not_counted(cells: list[Cell], tmp_path: Path) -> None:
+    for cell in cells:
+        table = (cell.folder / "scores.csv").read_text()
+        (cell.folder / "scores.csv").write_text(f"{table}SW,03,,,,\n")
+        with open_predictions(cell.folder) as written:
+            predictions = written.load().reindex(site=["01", "02", "03"])
+        predictions["SW"][2] = 7.0
+        save_predictions(predictions, cell.folder / "predictions.nc")
+    summarise(cells, tmp_path / "c", Console(file=io.StringIO()), PLAN, "mptt compare x")
+    text = (tmp_path / "c" / "table.md").read_text()
+    assert "median of 2 of 3 sites" in text
+    assert "| RMB-IIF | 6.500 (0.707) | 0.200 (0.000) | 0.000 (0.000) | 0.0 (0.0) | +2.500 [+1.000, +4.000] |" in text
+    assert pd.read_csv(tmp_path / "c" / "results.csv")["rmse"].isna().tolist() == [False, False, True] * 4
+    (cells[0].folder / "scores.csv").write_text("target,site,rmse,nse,kge,pbias\nSW,01,4,0,0,0\nSW,02,,,,\nSW,03,,,,\n")
+    assert "median of 1 to 2 of 3 sites" in groups_of(cells, PLAN)[0].title
 
 
 def test_rmse_to_reach_may_be_given(cells: list[Cell]) -> None:

@@ -13,8 +13,8 @@ from mptt.datamodules.batching.batches import (
     TrainingWindows,
     cut_windows,
 )
-from mptt.datamodules.batching.flat import FlatSeries
 from mptt.datamodules.batching.stretches import independent_stretches, sequential_stretches
+from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import Part
 
 RECORDS = st.lists(  # of each site: step at which its record begins, steps before the part, in it, after it

@@ -7,8 +7,8 @@ import xarray as xr
 
 from mptt import MPTTError, MPTTWarning
 from mptt.datamodules import SeriesDataModule
-from mptt.datamodules.batching.flat import FlatSeries
 from mptt.datamodules.batching.lagged import lag_targets, last_observations
+from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import PARTS
 
 TIME = np.datetime64("2000-01-01", "s") + np.arange(11) * np.timedelta64(86400, "s")
@@ -212,9 +212,10 @@ def test_filled_lags_are_said_once():
         list(data.train_dataloader())
         data.load_state_dict(data.state_dict())
     assert [str(one.message) for one in caught if issubclass(one.category, MPTTWarning)] == [
+        "No value of flow in the validation part of 1 site(s), so they are predicted but not scored: a.",
         "The target of the step before is not observed at 5 of 18 steps, first at site a, 2000-01-03 00:00:00. The"
         " lagged target is the last observation before it in the site's record (1 steps) or, without one, the training"
-        " mean (4 steps)."
+        " mean (4 steps).",
     ]
 
 

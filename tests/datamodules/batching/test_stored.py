@@ -9,9 +9,9 @@ import xarray as xr
 from mptt import MPTTError, MPTTWarning
 from mptt.datamodules import SeriesDataModule
 from mptt.datamodules.batching import stored
-from mptt.datamodules.batching.flat import FlatSeries
 from mptt.datamodules.batching.stored import StoredSeries
 from mptt.datamodules.preparing import memory, preparation
+from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import PARTS
 
 SITES, STEPS = 23, 300

@@ -194,8 +194,19 @@ def test_warm_up_as_long_as_the_part():
 
 
 def test_site_that_teaches_nothing_is_warned_of():
-    with pytest.warns(MPTTWarning, match=r"No value of flow in the training part of 1 site\(s\).*: b"):
+    with pytest.warns(
+        MPTTWarning, match=r"No value of flow in the train part of 1 site\(s\), so nothing is learned from them: b\.$"
+    ):
         module(put(good(), "flow", np.nan, 1, slice(0, 30))).setup("fit")
+
+
+@pytest.mark.parametrize(("part", "gap"), [("validation", slice(33, 36)), ("test", slice(39, 60))])
+def test_site_that_is_not_scored_is_warned_of(part, gap):
+    expected = (
+        rf"No value of flow in the {part} part of 1 site\(s\) after its warm-up of 3 steps, so they are predicted"
+    )
+    with pytest.warns(MPTTWarning, match=rf"{expected} but not scored: b\.$"):
+        module(put(good(), "flow", np.nan, 1, gap), warmup=3).setup("fit")
 
 
 def test_series_shorter_than_a_window():

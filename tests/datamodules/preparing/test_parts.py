@@ -1,4 +1,5 @@
 import datetime
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,12 @@ def test_fractions_cut_each_record_without_gap_or_overlap(records, shares, rest)
         with pytest.raises(MPTTError, match="part is empty: no site has data in it"):
             split_parts(TIME, first, last, split, 0)
         return
-    for name, part in split_parts(TIME, first, last, split, 0).items():
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        parts = split_parts(TIME, first, last, split, 0)
+    absent = [name for name in PARTS if len(expected[name]) < len(records)]
+    assert [str(one.message).split(" part")[0].split()[-1] for one in said] == absent
+    for name, part in parts.items():
         found = list(zip(part.site.tolist(), part.begin.tolist(), part.length.tolist(), strict=True))
         assert found == expected[name], name
 
@@ -85,7 +91,12 @@ def test_dates_of_other_calendars(calendar):
 
 def test_site_without_data_in_a_part_is_not_in_it():
     first, last = np.array([0, 500, 0]), np.array([1096, 1096, 400])
-    parts = split_parts(TIME, first, last, YEARS, 0)
+    with pytest.warns(MPTTWarning) as caught:
+        parts = split_parts(TIME, first, last, YEARS, 0)
+    assert [str(one.message) for one in caught] == [
+        "No step of 1 site(s) lies in the train part, so they do not train: 1.",
+        "No step of 1 site(s) lies in the test part, so they are not predicted there: 2.",
+    ]
     assert {name: part.site.tolist() for name, part in parts.items()} == {
         "train": [0, 2],
         "validation": [0, 1, 2],
@@ -153,7 +164,8 @@ def by_site(**changes):
 
 
 def test_each_site_has_dates_of_its_own():
-    parts = split_parts(TIME, np.array([0, 1]), np.array([1096, 1096]), by_site(), 0, ["a", "b"])
+    with pytest.warns(MPTTWarning, match=r"No step of 1 site\(s\) lies in the validation part.*: b"):
+        parts = split_parts(TIME, np.array([0, 1]), np.array([1096, 1096]), by_site(), 0, ["a", "b"])
     assert {name: part.site.tolist() for name, part in parts.items()} == {
         "train": [0, 1],
         "validation": [0],
@@ -168,8 +180,11 @@ def test_a_table_of_dates_is_the_same_as_a_mapping(tmp_path):
     (tmp_path / "dates.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join([header, *rows]).encode())
     assert read_site_dates(tmp_path / "dates.csv") == by_site()
     first, last = np.array([0, 0]), np.array([1096, 1096])
-    of_table = split_parts(TIME, first, last, str(tmp_path / "dates.csv"), 0, ["a", "b"])
-    assert bounds(of_table) == bounds(split_parts(TIME, first, last, by_site(), 0, ["a", "b"]))
+    with pytest.warns(MPTTWarning, match="lies in the validation part"):
+        of_table = split_parts(TIME, first, last, str(tmp_path / "dates.csv"), 0, ["a", "b"])
+    with pytest.warns(MPTTWarning, match="lies in the validation part"):
+        of_mapping = split_parts(TIME, first, last, by_site(), 0, ["a", "b"])
+    assert bounds(of_table) == bounds(of_mapping)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,6 @@ from mptt.datamodules.preparing.checks import Mask, Values
 from mptt.datamodules.preparing.parts import Part
 from mptt.windows import Int64Array
 
-Batch = dict[str, Tensor]
-
 
 @dataclass
 class FlatSeries:

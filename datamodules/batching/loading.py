@@ -1,0 +1,72 @@
+"""DataLoaders of the batches of training and of evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mptt.datamodules.batching.ahead import evaluation_order, training_order
+from mptt.datamodules.batching.batches import Batch, Order, TrainingSeries, TrainingWindows
+from mptt.datamodules.batching.stored import StoredSeries
+from mptt.datamodules.batching.stretches import Stretches
+from mptt.datamodules.preparing.flat import FlatSeries
+from mptt.datamodules.preparing.parts import Part
+from mptt.windows import WindowIndex
+
+
+def training_loader(
+    series: FlatSeries,
+    part: Part,
+    windows: WindowIndex,
+    order: Order,
+    batch_size: int,
+    last: int | None,
+    seed: int | None,
+    num_workers: int,
+) -> DataLoader[Batch]:
+    """Batches of windows.
+
+    Args:
+        series: the data.
+        part: the training part.
+        windows: cut from it.
+        order: in which they come.
+        batch_size: windows in a batch.
+        last: steps at the end of each window that count; None: all.
+        seed: of the shuffling; None: torch's.
+        num_workers: processes that cut batches.
+    """
+    dataset: TrainingWindows | TrainingSeries
+    if order == "series":
+        dataset = TrainingSeries(series, part, windows)
+    else:
+        dataset = TrainingWindows(series, part, windows, last)
+    seed = torch.initial_seed() % 2**31 if seed is None else seed
+    return _loader(dataset, num_workers, **training_order(series, windows, order, batch_size, seed))
+
+
+def evaluation_loader(stretches: Stretches, num_workers: int) -> DataLoader[Batch]:
+    """Batches of evaluation, in order."""
+    return _loader(stretches, num_workers, batch_size=None, sampler=evaluation_order(stretches))
+
+
+def at_once(series: FlatSeries, sites: int) -> int:
+    """So many sites in a batch of evaluation, or as many as stored series can hold while they read as many more."""
+    return min(sites, max(series.capacity // 2, 1)) if isinstance(series, StoredSeries) else sites
+
+
+def _loader(dataset: Dataset[Batch], num_workers: int, **order: Any) -> DataLoader[Batch]:
+    return DataLoader(
+        dataset,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        collate_fn=_whole,
+        **order,
+    )
+
+
+def _whole(batch: Any) -> Any:
+    return batch
