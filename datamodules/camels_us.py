@@ -208,10 +208,10 @@ def camels_us_source(
     }
     if simulated:
         about["model_seed"] = listed((f"{basin} {simulated[basin][0]}" for basin in chosen), most=1000)
-    settings = {
-        "class_path": "CAMELSUSDataModule",
-        "init_args": {"root": str(root), "forcing": products[0] if len(products) == 1 else products},
-    }
+    given = {"root": str(root), "forcing": products[0] if len(products) == 1 else products}
+    if elsewhere is not None:
+        given["attributes_root"] = str(elsewhere)
+    settings = {"class_path": "CAMELSUSDataModule", "init_args": given}
     coords = {"site": ("site", np.array(chosen), {"long_name": "USGS gauge id"})}
     return Source("CAMELS-US", root, chosen, basin_files.read, xr.Dataset(fixed, coords), about, settings)
 

@@ -9,14 +9,16 @@ import pytest
 import mptt
 
 PACKAGES = ("mptt", "mptt.callbacks", "mptt.datamodules", "mptt.experiments")
-MODULES = sorted(
-    {
-        f"{package}.{found.name}"
-        for package in PACKAGES
-        for found in pkgutil.iter_modules(importlib.import_module(package).__path__)
-        if found.name != "__main__"
-    }
-)
+
+
+def modules_of(package):
+    """The names of all modules below a package, in its sub-packages too."""
+    for found in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+        if not found.name.endswith(".__main__"):
+            yield found.name
+
+
+MODULES = sorted({name for package in PACKAGES for name in modules_of(package)})
 
 
 @pytest.mark.parametrize("name", MODULES)

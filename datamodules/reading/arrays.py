@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from mptt.datamodules.preparing.checks import listed
+from mptt.datamodules.reading.blocks import BlockReader, load
 from mptt.datamodules.reading.places import Place
 from mptt.errors import MPTTError
 
 SITE_NAMES = ("site", "site_id", "basin", "basin_id", "gauge", "gauge_id", "station", "station_id", "id")
-_BLOCK = 64 * 2**20  # bytes of series that are read together
 _log = logging.getLogger(__name__)
 
 
@@ -184,38 +183,9 @@ def _text(value: Any) -> str:
 
 
 def _reader(kept: xr.Dataset, dims: list[str], sites: list[str], place: Place) -> Callable[[str], xr.Dataset]:
-    """Reads one site; its neighbours come along, since they lie in the same chunks."""
     if not dims:
-        return lambda site: _loaded(kept, place)
-    last = dims[-1]
-    width = kept.sizes[last]
-    a_site = 8 * kept.sizes["time"] * len(kept.data_vars)
-    block = max(1, min(width, _BLOCK // max(a_site, 1)))
-    position = {site: nth for nth, site in enumerate(sites)}
-    outer = [kept.sizes[dim] for dim in dims[:-1]]
-
-    @lru_cache(maxsize=1)
-    def together(row: int, nth: int) -> xr.Dataset:
-        where: dict[str, Any] = {last: slice(nth * block, (nth + 1) * block)}
-        if outer:
-            where |= dict(zip(dims[:-1], map(int, np.unravel_index(row, outer)), strict=True))
-        return _loaded(kept.isel(where, missing_dims="ignore"), place)
-
-    def read(site: str) -> xr.Dataset:
-        row, column = divmod(position[site], width)
-        return together(row, column // block).isel({last: column % block}, missing_dims="ignore").copy(deep=True)
-
-    return read
-
-
-def _loaded(part: xr.Dataset, place: Place) -> xr.Dataset:
-    try:
-        return part.load()
-    except MPTTError:
-        raise
-    except Exception as error:  # a damaged chunk: every engine has its own
-        names = listed(part.data_vars)
-        raise MPTTError(f"{place} cannot be read to its end ({error}), in {names}. Get an intact copy.") from error
+        return lambda site: load(kept, place)
+    return BlockReader(kept, dims, sites, place)
 
 
 def _fixed(dataset: xr.Dataset, dims: list[str], names: list[str], sites: list[str]) -> xr.Dataset:

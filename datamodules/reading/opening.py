@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import xarray as xr
@@ -41,8 +42,11 @@ def open_dataset(dataset: xr.Dataset | str | Path) -> xr.Dataset:
         if zarr and isinstance(place, Path):
             check_lengths(place)
         engine = "zarr" if zarr else None
-        # Numbers of days, as lengths of dry spells, stay numbers.
-        opened = xr.open_dataset(str(source), engine=engine, decode_times=decoder, decode_timedelta=False)
+        with warnings.catch_warnings():
+            # That a store's descriptions lie apart is no fault of it, and nothing that its reader must mend.
+            warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated metadata", RuntimeWarning)
+            # Numbers of days, as lengths of dry spells, stay numbers.
+            opened = xr.open_dataset(str(source), engine=engine, decode_times=decoder, decode_timedelta=False)
         if zarr and isinstance(place, Path):
             check_complete(place, opened)
     except (MPTTError, MPTTWarning):

@@ -14,6 +14,7 @@ import xarray as xr
 
 from mptt.datamodules.preparing.checks import check_sites, listed, site_names
 from mptt.datamodules.reading.axes import Axis, Period, periods_of
+from mptt.datamodules.reading.blocks import BlockReader
 from mptt.errors import MPTTError, MPTTWarning
 
 
@@ -31,6 +32,7 @@ class Source:
             missing "".
         about: title, source, license, references.
         settings: class_path and init_args of the DataModule that reads it, for a configuration.
+        glance: as `read`, but values may be left on disk; where dates and names are known without them.
     """
 
     kind: str
@@ -40,6 +42,7 @@ class Source:
     attributes: xr.Dataset
     about: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    glance: Callable[[str], xr.Dataset] | None = None
 
     def dataset(self, variables: Sequence[str] | None = None) -> xr.Dataset:
         """All sites together, joined by date, in memory.
@@ -87,7 +90,13 @@ class Source:
 
     def chosen(self, site: str, variables: Sequence[str] | None = None) -> xr.Dataset:
         """One site's series, all or only these variables."""
-        table = self.read(site)
+        return self._only(self.read(site), variables)
+
+    def outlined(self, site: str, variables: Sequence[str] | None = None) -> xr.Dataset:
+        """The same, of which only dates, names and attributes are good."""
+        return self._only((self.glance or self.read)(site), variables)
+
+    def _only(self, table: xr.Dataset, variables: Sequence[str] | None) -> xr.Dataset:
         # Not by choosing them: without any, the dates would be gone.
         return (
             table if variables is None else table.drop_vars([name for name in table.data_vars if name not in variables])
@@ -104,7 +113,7 @@ class Source:
             raise MPTTError(f"{self.path} has no site {listed(unknown)}. There are {listed(self.sites)}.")
         position = {site: nth for nth, site in enumerate(self.sites)}
         kept = self.attributes.isel(site=[position[site] for site in sites])
-        return Source(self.kind, self.path, list(sites), self.read, kept, self.about, self.settings)
+        return Source(self.kind, self.path, list(sites), self.read, kept, self.about, self.settings, self.glance)
 
 
 def source_of(dataset: xr.Dataset, kind: str, path: Path | str, settings: Mapping[str, Any] | None = None) -> Source:
@@ -114,15 +123,16 @@ def source_of(dataset: xr.Dataset, kind: str, path: Path | str, settings: Mappin
     dataset = dataset.reset_coords([name for name in dataset.coords if name not in ("site", "time")])
     series = dataset[[name for name, values in dataset.data_vars.items() if set(values.dims) == {"site", "time"}]]
     fixed = dataset[[name for name, values in dataset.data_vars.items() if values.dims == ("site",)]].load()
-    position = {site: nth for nth, site in enumerate(sites)}
+    series = series.drop_vars("site")
     return Source(
         kind,
         path,
         sites,
-        lambda site: series.isel(site=position[site]).drop_vars("site").load(),
+        BlockReader(series, ["site"], sites, path),
         fixed.assign_coords(site=sites),
         {str(name): str(value) for name, value in dataset.attrs.items()},
         settings or {},
+        lambda _: series.isel(site=0),
     )
 
 

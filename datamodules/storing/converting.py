@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
+from filelock import FileLock, Timeout
 
 from mptt.datamodules.preparing.checks import as_float32, check_sites, listed
 from mptt.datamodules.reading.axes import Axis
@@ -18,7 +20,7 @@ from mptt.datamodules.reading.places import name_of
 from mptt.datamodules.reading.source import Source
 from mptt.datamodules.storing.record import Outline, Record, plan_of
 from mptt.datamodules.storing.writing import finish_store, start_store
-from mptt.errors import MPTTError
+from mptt.errors import MPTTError, MPTTWarning
 
 Progress = Callable[[Sequence[str], str], Iterable[str]]
 
@@ -41,9 +43,10 @@ def convert(
     sites stand in one file (a shard). Units, long names, attributes, licence and references are kept; dates are whole
     numbers of days, seconds or microseconds in their calendar.
 
-    Each site is read twice: for its dates and the names of its variables, then for its values; no more than a group is
-    in memory. All goes into `OUT.partial`, which becomes OUT at the end. After an interruption the same call goes on:
-    sites of finished groups are not read again.
+    Each site is read twice, unless the source knows dates and names without values: for those, then for its values; no
+    more than a group is in memory. All goes into `OUT.partial`, which becomes OUT at the end. After an interruption the
+    same call goes on: sites of finished groups are not read again. Of two processes that write one OUT at once the
+    second is refused.
 
     Args:
         source: the data set.
@@ -57,8 +60,9 @@ def convert(
         The path of the store.
 
     Raises:
-        MPTTError: something is there already, or unfinished from another source; a variable that is not there, is not
-            numeric, or whose units differ from site to site; the disk is full; what reading raises.
+        MPTTError: something is there already, unfinished from another source, or written by another process; a variable
+            that is not there, is not numeric, or whose units differ from site to site; the disk is full; what reading
+            raises.
 
     Example:
         >>> import tempfile
@@ -71,12 +75,13 @@ def convert(
         ...     xr.open_dataset(path, engine="zarr")["flow"].values
         array([[1., 2., 3.]], dtype=float32)
     """
-    path = _place(out, source, overwrite)
+    path = _place(out, source)
     check_sites(source.sites)
-    with _telling_how_to_go_on(path):
+    with _telling_how_to_go_on(path), _alone(path):
+        _refuse_present(path, overwrite)
         record = Record(path.with_name(path.name + ".partial"), plan_of(source, variables, group))
         for site in progress([site for site in source.sites if site not in record.outlines], "dates"):
-            record.add(site, Outline.of(site, source.chosen(site, variables)))
+            record.add(site, Outline.of(site, source.outlined(site, variables)))
         outlines = {site: record.outlines[site] for site in source.sites}
         attributes = source.attributes
         if variables is not None:
@@ -87,32 +92,38 @@ def convert(
         size = min(group or _fitting(len(series), len(axis.index)), len(source.sites))
         groups = [source.sites[begin : begin + size] for begin in range(0, len(source.sites), size)]
         done = record.finished
+        stored = _stored_names([*series, *map(str, attributes.data_vars)])
         if not done:
-            start_store(record.store, source.sites, axis.index, series, attributes, _about(source), size)
+            described = {stored[name]: _called(attrs, name) for name, attrs in series.items()}
+            fixed = xr.Dataset({stored[str(n)]: _named(v.variable, str(n)) for n, v in attributes.data_vars.items()})
+            start_store(record.store, source.sites, axis.index, described, fixed, _about(source), size)
         store = zarr.open_group(record.store, mode="r+")
         sites = iter(progress([site for part in groups[done:] for site in part], "values"))
         for nth, part in enumerate(groups[done:], start=done):
             tables = ((next(sites), source.chosen(site, variables)) for site in part)
             for name, values in _together(tables, len(part), axis, series, source).items():
-                _array(store, name)[nth * size : nth * size + len(part)] = values
+                _array(store, stored[name])[nth * size : nth * size + len(part)] = values
             record.finish(nth + 1)
         finish_store(record.store)
         record.hand_over(path)
     return path
 
 
-def _place(out: str | Path, source: Source, overwrite: bool) -> Path:
+def _place(out: str | Path, source: Source) -> Path:
     if "://" in str(out):
         raise MPTTError(f"A store is written to a local path; found {out}. Write it here, then copy the folder there.")
     path = Path(out).resolve()
     origin = source.path.resolve() if isinstance(source.path, Path) else None
     if origin is not None and (path == origin or path in origin.parents):
         raise MPTTError(f"The store at {path} would replace what it is made from, {origin}; choose another path.")
+    return path
+
+
+def _refuse_present(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise MPTTError(f"There is something at {path} already; choose another path, or replace it with --overwrite.")
     if path.exists() and not (path / "zarr.json").is_file():
         raise MPTTError(f"{path} is no Zarr store (it has no zarr.json), and is not replaced; remove it yourself.")
-    return path
 
 
 @contextmanager
@@ -124,6 +135,23 @@ def _telling_how_to_go_on(path: Path) -> Iterator[None]:
             f"Writing {path} stopped: {error}. What is finished is kept in {path.name}.partial beside it; once there is"
             " room, or the cause is gone, the same line goes on from there."
         ) from error
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other processes from writing a store; where this one ends, in whatever way, they may."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(path.name + ".lock")
+    try:
+        with FileLock(lock, timeout=0):
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+    except Timeout:
+        raise MPTTError(
+            f"Another process writes {path} at this moment; wait until it is done, or choose another path."
+        ) from None
 
 
 def _described(outlines: Mapping[str, Outline]) -> dict[str, dict[str, Any]]:
@@ -140,6 +168,36 @@ def _described(outlines: Mapping[str, Outline]) -> dict[str, dict[str, Any]]:
                     " bring them to one unit, or leave the variable out with --variables."
                 )
     return found
+
+
+def _stored_names(names: Sequence[str]) -> dict[str, str]:
+    """The name of each variable in a store, where / would make a group of its own, which no reader looks into.
+
+    Raises:
+        MPTTError: two would have one name.
+    """
+    stored = {name: name.replace("/", "_") for name in names}
+    if changed := {name: new for name, new in stored.items() if name != new}:
+        if twice := [name for name, new in changed.items() if list(stored.values()).count(new) > 1]:
+            raise MPTTError(
+                f"A store cannot have / in names, and with _ in its place {listed(twice)} would be called as another"
+                " variable is; leave one out with --variables."
+            )
+        warnings.warn(
+            f"A store cannot have / in names: {listed(f'{name} is called {new}' for name, new in changed.items())}.",
+            MPTTWarning,
+            stacklevel=3,
+        )
+    return stored
+
+
+def _called(attrs: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Attributes, with the name that a variable has where it comes from if it cannot keep it."""
+    return {**attrs, "original_name": name} if "/" in name else dict(attrs)
+
+
+def _named(variable: xr.Variable, name: str) -> xr.Variable:
+    return xr.Variable(variable.dims, variable.values, _called(variable.attrs, name))
 
 
 def _check_names(

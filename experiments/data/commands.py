@@ -79,7 +79,7 @@ def inspect(
     found.missing().to_csv(folder / "missing.csv", float_format="%.6g")
     console.print(f"written to {folder}: inspect.png, inspect.pdf, missing.csv", soft_wrap=True, highlight=False)
     if len(found.variables) > 1:
-        config = _keep_config(folder, suggest(found))
+        config = _keep_config(folder, suggest(found, all_sites=sites is None))
         line = shlex.join(["mptt", "fit", "--config", str(config), "--run_dir", f"runs/{folder.resolve().name}"])
         console.print(f"a configuration to begin with: {line}", soft_wrap=True, highlight=False)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from mptt.datamodules.preparing.checks import as_float32
 from mptt.datamodules.reading.axes import Axis, Period, date_numbers
 from mptt.datamodules.reading.source import Source
 from mptt.datamodules.storing.converting import Progress
@@ -32,6 +33,7 @@ class Variable:
         attrs: as at the first site that has it.
         count: of values at each site that has any.
         spans: of each such site, the dates of the first and the last value.
+        gaps: of each such site, the two dates of values farthest apart with none between them.
         low, high, total: smallest, largest and sum of the values.
         sample: some values of each site.
         available: (row, bin) values by stretch of sites and of time.
@@ -42,6 +44,7 @@ class Variable:
     available: npt.NDArray[np.int64]
     count: dict[str, int] = field(default_factory=dict)
     spans: dict[str, tuple[Date, Date]] = field(default_factory=dict)
+    gaps: dict[str, tuple[Date, Date]] = field(default_factory=dict)
     low: float = np.inf
     high: float = -np.inf
     total: float = 0.0
@@ -155,23 +158,32 @@ class _Counter:
         moment, month = date_numbers(time)
         self.months = self.months or (12 if month[-1] - month[0] > _MANY_MONTHS else 1)
         self.reach(int(month[0]) // self.months, int(month[-1]) // self.months)
+        bins = month // self.months - self.first
+        everywhere = np.bincount(bins, minlength=self.bins)
+        widest = _widest(np.arange(len(time)), moment, month)
         any_value = np.zeros(len(time), dtype=bool)
         for name, series in table.data_vars.items():
             if series.dtype.kind not in "fiub":
                 raise MPTTError(f"{name} at site {site} is not numeric ({series.dtype}).")
-            values = series.values.astype(np.float32)
+            values = as_float32(series.values)
             known = np.isfinite(values)
             one = self._variable(str(name), series.attrs)
-            if not known.any():
+            count = int(np.count_nonzero(known))
+            if not count:
                 continue
             any_value |= known
-            there, numbers = np.flatnonzero(known), values[known]
-            one.count[site], one.spans[site] = len(there), _span(there, moment, month)
+            if count == len(known):
+                numbers, there, counted = values, np.array([0, count - 1]), everywhere
+                one.gaps[site] = widest
+            else:
+                numbers, there = values[known], np.flatnonzero(known)
+                counted = np.bincount(bins[there], minlength=self.bins)
+                one.gaps[site] = _widest(there, moment, month)
+            one.count[site], one.spans[site] = count, _span(there, moment, month)
             one.low, one.high = min(one.low, float(numbers.min())), max(one.high, float(numbers.max()))
             one.total += float(numbers.sum(dtype=np.float64))
             one.sample.append(numbers[np.linspace(0, len(numbers) - 1, min(self.picked, len(numbers))).astype(int)])
-            bins = month[there] // self.months - self.first
-            one.available[self.rows[nth]] += np.bincount(bins, minlength=self.bins)
+            one.available[self.rows[nth]] += counted
         if any_value.any():
             self.spans[site] = _span(np.flatnonzero(any_value), moment, month)
 
@@ -200,3 +212,10 @@ def _span(
 ) -> tuple[Date, Date]:
     first, last = ((int(moment[at]), int(month[at])) for at in (there[0], there[-1]))
     return first, last
+
+
+def _widest(
+    there: npt.NDArray[np.int64], moment: npt.NDArray[np.int64], month: npt.NDArray[np.int64]
+) -> tuple[Date, Date]:
+    after = int(np.diff(moment[there], prepend=moment[there[0]]).argmax())
+    return _span(there[[max(after - 1, 0), after]], moment, month)

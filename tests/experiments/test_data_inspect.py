@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from rich.console import Console
 from sources import days, source_from, table
 
 from mptt import MPTTError, MPTTWarning
+from mptt.datamodules import SeriesDataModule
 from mptt.datamodules.reading.source import Source
 from mptt.datamodules.storing import downloading
 from mptt.datamodules.storing.converting import convert
 from mptt.experiments.cli import main
+from mptt.experiments.data.choosing import choose
 from mptt.experiments.data.showing import Download, Shown, show
 from mptt.experiments.data.suggestion import guess_attributes, guess_inputs, guess_target, suggest
 from mptt.experiments.data.survey import survey
@@ -213,7 +216,7 @@ def test_inputs_are_complete_change_and_tell_nothing_of_streamflow() -> None:
         streamflow=step,
     )
     found = survey(source_from({"a": one}), each)
-    assert guess_inputs(found, guess_target(found)) == ["rain", "warm"]
+    assert [one.name for one in guess_inputs(found, guess_target(found))] == ["rain", "warm"]
 
 
 def test_attributes_are_complete_differ_and_tell_nothing_of_streamflow() -> None:
@@ -243,16 +246,114 @@ def test_parts_hold_their_shares_of_the_targets_values() -> None:
     }
 
 
-def test_gaps_everywhere_are_said_in_the_configuration() -> None:
-    rain = np.where(np.arange(99) == 50, np.nan, np.arange(99.0))
-    text = suggest(survey(source_from({"a": table(days(99), rain=rain, streamflow=np.arange(99.0))}), each))
-    assert "Fill these first: rain" in text.splitlines()[1]
+def with_gaps(steps: int, *gaps: tuple[int, int]) -> np.ndarray:
+    """Values but for stretches, each from a step to another."""
+    values = 1.0 + np.arange(steps)
+    for begin, end in gaps:
+        values[begin:end] = np.nan
+    return values
+
+
+LINE = "on the line between their neighbours where at most {} are missing in a row"
+SEASON = "by the mean of that time of the year in the site's training part"
+
+
+@pytest.mark.parametrize(
+    ("rain", "fill", "how"),
+    [
+        (with_gaps(1500, (500, 501)), [{"method": "interpolate", "limit": 1}], LINE.format(1)),
+        (
+            with_gaps(1500, (500, 520)),
+            [{"method": "interpolate", "limit": 5}, {"method": "climatology"}],
+            f"{LINE.format(5)}, else {SEASON}",
+        ),
+        (
+            with_gaps(1500, (0, 20), (700, 701)),
+            [{"method": "interpolate", "limit": 1}, {"method": "climatology"}],
+            f"{LINE.format(1)}, else {SEASON}",
+        ),
+        (with_gaps(99, (50, 58)), [{"method": "interpolate", "limit": 8}], LINE.format(8)),
+    ],
+    ids=["one day", "weeks", "at the start", "less than a year"],
+)
+def test_gaps_of_inputs_are_filled_and_said(rain: np.ndarray, fill: list[dict], how: str) -> None:
+    steps, missing = len(rain), np.isnan(rain).sum()
+    warm = with_gaps(steps, (20, 21))
+    source = source_from({"a": table(days(steps), rain=rain, warm=warm, streamflow=np.arange(0.0, steps))})
+    text = suggest(survey(source, each))
+    config = yaml.safe_load(text)["data"]["init_args"]
+    assert config["inputs"] == ["rain", "warm"]
+    assert config["fill"] == fill
+    comments = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
+    assert f"Missing values of inputs are filled (rain {missing}, warm 1, each of {steps}): {how}." in comments
+    data = SeriesDataModule(source.dataset(), **config)
+    data.setup("fit")
+    assert data.filled["filled"].sum() == missing + 1
+
+
+def test_inputs_with_gaps_that_others_have_not_are_left_out_and_said() -> None:
+    source = source_from({"a": table(days(99), rain=np.arange(99.0), warm=with_gaps(99, (5, 6)), flow=np.ones(99))})
+    text = suggest(survey(source, each))
     assert yaml.safe_load(text)["data"]["init_args"]["inputs"] == ["rain"]
+    assert "# No inputs, for they have gaps that others have not: warm." in text
+
+
+def test_inputs_that_cannot_be_filled_are_left_out_and_said() -> None:
+    short = {
+        "rain": with_gaps(99, (50, 51)),
+        "late": with_gaps(99, (0, 10), (20, 21)),
+        "holes": with_gaps(99, (40, 70)),
+    }
+    source = source_from({"a": table(days(99), **short, streamflow=np.arange(99.0))})
+    text = suggest(survey(source, each))
+    assert yaml.safe_load(text)["data"]["init_args"]["inputs"] == ["rain"]
+    assert "# No inputs, since much of them is missing: holes (30 %)." in text
+    assert "# No inputs, since they begin late or end early: late." in text
+
+
+def test_sites_and_inputs_are_left_out_where_most_is_lacking() -> None:
+    step = np.arange(1500.0)
+    tables = {
+        "dry": table(days(1500), rain=step, warm=step, sun=step),
+        "a": table(days(1500), rain=step, warm=step, streamflow=step),
+        "b": table(days(1500), rain=step, warm=step, streamflow=step),
+        "cold": table(days(1500), rain=step, sun=step, streamflow=step),
+        "bare": table(days(1500), streamflow=step),
+    }
+    found = survey(source_from(tables), each)
+    flow = guess_target(found)
+    inputs = [one for one in found.variables if one is not flow]
+    choice = choose(found, flow, inputs, None, may_leave_out_sites=True)
+    assert choice.sites == ["a", "b"]
+    assert [one.name for one in choice.inputs] == ["rain", "warm"]
+    assert choice.notes == [
+        "Left out: 1 site(s) without streamflow: dry.",
+        "Left out: 2 site(s) that lack an input: cold, bare.",
+        "No inputs, since sites lack them: sun.",
+    ]
+    kept = choose(found, flow, inputs, None, may_leave_out_sites=False)
+    assert kept.sites == list(tables)
+    assert [one.name for one in kept.inputs] == ["rain"]
+    assert kept.notes[0].startswith("Cannot be fitted as it is: bare without rain.")
 
 
 def test_one_series_alone_is_no_experiment() -> None:
     with pytest.raises(MPTTError, match="Only one series, x"):
         suggest(survey(source_from({"a": table(days(9), x=np.arange(9.0))}), each))
+
+
+def test_sites_that_were_chosen_or_left_out_are_those_of_the_configuration() -> None:
+    step = np.arange(1500.0)
+    tables = {name: table(days(1500), prcp=step, streamflow=step) for name in ("01", "02", "03")}
+    tables["03"] = table(days(1500), prcp=step)
+    whole = source_from(tables)
+    for module, word in (("CaravanDataModule", "sites"), ("CAMELSUSDataModule", "basins")):
+        source = replace(whole, settings={"class_path": module, "init_args": {"root": "here", word: None}})
+        config = yaml.safe_load(suggest(survey(source, each)))["data"]["init_args"]
+        assert config[word] == ["01", "02"]
+        some = survey(source.choose(["02"]), each)
+        assert word not in yaml.safe_load(suggest(some))["data"]["init_args"]
+        assert yaml.safe_load(suggest(some, all_sites=False))["data"]["init_args"][word] == ["02"]
 
 
 # The command

@@ -131,6 +131,20 @@ def test_only_the_variables_asked_for_are_written(tmp_path: Path) -> None:
         convert(small(tmp_path / "made"), tmp_path / "third.zarr", ["area"])
 
 
+def test_names_that_a_store_cannot_have_are_changed_with_a_note(tmp_path: Path) -> None:
+    made = table(days(3), **{"SOLARMJ/m2": ([1.0, 2, 3], "MJ/m2/day"), "rain": [4.0, 5, 6]})
+    fixed = xr.Dataset({"slope(m/km)": ("site", np.float32([7])), "river": ("site", ["Aare"])}, {"site": ["a"]})
+    with pytest.warns(MPTTWarning, match=r"SOLARMJ/m2 is called SOLARMJ_m2, slope\(m/km\) is called slope\(m_km\)"):
+        store = open_dataset(convert(source_from({"a": made}, fixed, tmp_path / "made"), tmp_path / "out.zarr"))
+    assert set(store.data_vars) == {"SOLARMJ_m2", "rain", "slope(m_km)", "river"}
+    assert store["SOLARMJ_m2"].values.tolist() == [[1.0, 2.0, 3.0]]
+    assert store["SOLARMJ_m2"].attrs == {"units": "MJ/m2/day", "original_name": "SOLARMJ/m2"}
+    assert store["slope(m_km)"].values.tolist() == [7.0]
+    both = source_from({"a": made.assign(SOLARMJ_m2=made["rain"])}, path=tmp_path / "made")
+    with pytest.raises(MPTTError, match="SOLARMJ/m2 would be called as another variable"):
+        convert(both, tmp_path / "other.zarr")
+
+
 def test_gaps_in_dates_are_noted_and_missing(tmp_path: Path) -> None:
     source = source_from({"a": table(days(5)[[0, 1, 2, 4]], x=[0.0, 1, 2, 4])}, path=tmp_path / "made")
     with pytest.warns(MPTTWarning, match=r"lack dates .* a \(1\)"):
@@ -335,28 +349,28 @@ convert(source, folder / "out.zarr", group=4)
 """
 
 
-def test_a_killed_process_is_gone_on_with(tmp_path: Path) -> None:
-    def start(pause: float) -> subprocess.Popen[bytes]:
-        helpers = str(Path(__file__).parents[2] / "helpers")
-        environment = {**os.environ, "PYTHONPATH": helpers, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen([sys.executable, "-c", SLOW, str(tmp_path), str(pause)], env=environment)
-
-    process = start(0.05)
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_process_is_gone_on_with_and_a_running_one_is_left_alone(stop: signal.Signals, tmp_path: Path) -> None:
+    tables, fixed = several(20)
+    source = source_from(tables, fixed, tmp_path / "made")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "helpers"), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", SLOW, str(tmp_path), "0.1"], env=environment)
     finished = tmp_path / "out.zarr.partial" / "finished.txt"
     deadline = time.monotonic() + 60
     while not (finished.exists() and finished.read_text() >= "2") and time.monotonic() < deadline:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(60) == -signal.SIGKILL
+    with pytest.raises(MPTTError, match=r"Another process writes .*out.zarr at this moment"):
+        convert(source, tmp_path / "out.zarr", group=4)
+    assert not reads(source)
+    process.send_signal(stop)
+    assert process.wait(60) == -stop
     groups = int(finished.read_text())
     assert 2 <= groups < 5, "killed half-way"
     assert not (tmp_path / "out.zarr").exists()
-    before = (tmp_path / "reads.txt").read_text().split()
-    assert start(0).wait(60) == 0
-    after = (tmp_path / "reads.txt").read_text().split()[len(before) :]
-    assert after == [f"{nth:04d}" for nth in range(4 * groups, 20)], "finished sites are not read again"
-    tables, fixed = several(20)
-    whole = convert(source_from(tables, fixed, tmp_path / "made"), tmp_path / "whole.zarr", group=4)
+    convert(source, tmp_path / "out.zarr", group=4)
+    assert list(reads(source)) == [f"{nth:04d}" for nth in range(4 * groups, 20)], "finished sites are not read again"
+    assert not (tmp_path / "out.zarr.lock").exists()
+    whole = convert(source, tmp_path / "whole.zarr", group=4)
     assert contents(tmp_path / "out.zarr") == contents(whole)
 
 
