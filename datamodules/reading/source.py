@@ -104,7 +104,11 @@ class Source:
             raise MPTTError(f"{self.path} has no site {listed(unknown)}. There are {listed(self.sites)}.")
         position = {site: nth for nth, site in enumerate(self.sites)}
         kept = self.attributes.isel(site=[position[site] for site in sites])
-        return Source(self.kind, self.path, list(sites), self.read, kept, self.about, self.settings)
+        settings = dict(self.settings)
+        # Of a plain store, parts choose sites.
+        if list(sites) != list(self.sites) and settings.get("class_path", "SeriesDataModule") != "SeriesDataModule":
+            settings["init_args"] = {**settings["init_args"], "sites": list(sites)}
+        return Source(self.kind, self.path, list(sites), self.read, kept, self.about, settings)
 
 
 def source_of(dataset: xr.Dataset, kind: str, path: Path | str, settings: Mapping[str, Any] | None = None) -> Source:
