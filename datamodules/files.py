@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from mptt.datamodules.preparing.checks import listed
 from mptt.datamodules.reading.choosing import complete_sites
 from mptt.datamodules.reading.finding import find_files
 from mptt.datamodules.reading.frames import TableForm
@@ -234,10 +235,21 @@ def files_source(
     house.check(place, opened, fixed, variables)
     fixed = house.attributes(fixed)
 
+    told: set[str] = set()  # variables that were warned of
+
     def read(name: str) -> xr.Dataset:
         series = opened.read(name)
         if variables is not None:  # not by choosing them: without any, the dates would be gone
             series = series.drop_vars(set(map(str, series.data_vars)) - house.called(variables))
+        if likely := {key: value for key, value in house.missing_marks(series).items() if key not in told}:
+            told.update(likely)
+            warnings.warn(
+                f"{place}: values that often mean a missing one are read as numbers, at site {name}:"
+                f" {listed(f'{key} ({value:g})' for key, value in likely.items())}. If they are none, say"
+                f" missing=[{', '.join(sorted({f'{value:g}' for value in likely.values()}))}].",
+                MPTTWarning,
+                stacklevel=4,
+            )
         return house.series(series, fixed, name)
 
     about = {"title": str(path), **opened.about, "source": str(path)}

@@ -15,6 +15,7 @@ from mptt.datamodules.reading.finding import stem_of
 from mptt.datamodules.reading.frames import Table, TableForm, read_table
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.datamodules.reading.places import Place
+from mptt.datamodules.reading.ragged import is_ragged, open_ragged
 from mptt.datamodules.reading.translation import put_together
 from mptt.errors import MPTTError
 
@@ -29,7 +30,10 @@ def join_arrays(files: Sequence[Place], site: str | Sequence[str] | None, time: 
     """
 
     def opened(place: Place) -> Opened:
-        return open_arrays(open_dataset(str(place)), place, stem_of(place), site, time)
+        dataset = open_dataset(str(place))
+        if is_ragged(dataset):
+            return open_ragged(dataset, place, site)
+        return open_arrays(dataset, place, stem_of(place), site, time)
 
     if len(files) == 1:
         return opened(files[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import xarray as xr
@@ -42,7 +43,9 @@ def open_dataset(dataset: xr.Dataset | str | Path) -> xr.Dataset:
             check_lengths(place)
         engine = "zarr" if zarr else None
         # Numbers of days, as lengths of dry spells, stay numbers.
-        opened = xr.open_dataset(str(source), engine=engine, decode_times=decoder, decode_timedelta=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
+            opened = xr.open_dataset(str(source), engine=engine, decode_times=decoder, decode_timedelta=False)
         if zarr and isinstance(place, Path):
             check_complete(place, opened)
     except (MPTTError, MPTTWarning):
