@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mptt.datamodules.preparing.checks import check_sites, listed
-from mptt.datamodules.reading.arrays import Opened, open_arrays
-from mptt.datamodules.reading.finding import find_files, stem_of
-from mptt.datamodules.reading.frames import Table, TableForm, read_table
-from mptt.datamodules.reading.opening import open_dataset
-from mptt.datamodules.reading.places import Place, place_of
+from mptt.datamodules.preparing.checks import listed
+from mptt.datamodules.reading.choosing import complete_sites
+from mptt.datamodules.reading.finding import find_files
+from mptt.datamodules.reading.frames import TableForm
+from mptt.datamodules.reading.joining import join_arrays, join_tables, only_sites
+from mptt.datamodules.reading.places import place_of
 from mptt.datamodules.reading.sitetable import read_site_table
 from mptt.datamodules.reading.source import Layout, Source
-from mptt.datamodules.reading.translation import Translation, put_together
+from mptt.datamodules.reading.translation import Translation
 from mptt.datamodules.series import SeriesDataModule
 from mptt.errors import MPTTError, MPTTWarning
 
@@ -97,8 +97,9 @@ class FilesDataModule(SeriesDataModule):
         }
 
     def load(self) -> xr.Dataset:
-        """Read the variables that are needed."""
-        return read_files(self.path, variables=self.needed, **self.reading)
+        """Read the variables that are needed, of the sites that have every input."""
+        read = read_files(self.path, variables=self.needed, **self.reading)
+        return complete_sites(read, self.inputs, self.targets, named=self.reading["sites"] is not None)
 
 
 def read_files(
@@ -219,14 +220,14 @@ def files_source(
     place = place_of(path)
     kind, files = find_files(place, table)
     if kind in ("netcdf", "zarr"):
-        opened = _open_all(files, site, time)
+        opened = join_arrays(files, site, time)
     else:
         if not (site is None or isinstance(site, str)):
             raise MPTTError(f"{place}: a table has one column that names the site; found site={list(site)}.")
         columns = None if variables is None else house.called(variables)
-        opened = _open_tables(files, TableForm(site, time, calendar, time_format, separator, columns))
+        opened = join_tables(files, TableForm(site, time, calendar, time_format, separator, columns))
     if sites is not None:
-        opened = _only(opened, place, list(sites))
+        opened = only_sites(opened, place, list(sites))
     fixed = opened.fixed
     if table is not None:
         column = site if isinstance(site, str) else None
@@ -234,11 +235,21 @@ def files_source(
     house.check(place, opened, fixed, variables)
     fixed = house.attributes(fixed)
 
+    told: set[str] = set()  # variables that were warned of
+
     def read(name: str) -> xr.Dataset:
         series = opened.read(name)
-        series = (
-            series if variables is None else series[[key for key in series.data_vars if key in house.called(variables)]]
-        )
+        if variables is not None:  # not by choosing them: without any, the dates would be gone
+            series = series.drop_vars(set(map(str, series.data_vars)) - house.called(variables))
+        if likely := {key: value for key, value in house.missing_marks(series).items() if key not in told}:
+            told.update(likely)
+            warnings.warn(
+                f"{place}: values that often mean a missing one are read as numbers, at site {name}:"
+                f" {listed(f'{key} ({value:g})' for key, value in likely.items())}. If they are none, say"
+                f" missing=[{', '.join(sorted({f'{value:g}' for value in likely.values()}))}].",
+                MPTTWarning,
+                stacklevel=4,
+            )
         return house.series(series, fixed, name)
 
     about = {"title": str(path), **opened.about, "source": str(path)}
@@ -257,81 +268,3 @@ def recognise(path: Path) -> bool:
 
 
 LAYOUT = Layout("files", "NetCDF, Zarr, CSV or Parquet of any names (site, time)", recognise, files_source)
-
-
-def _only(opened: Opened, place: Place, sites: list[str]) -> Opened:
-    """The data set with these sites, in this order."""
-    check_sites(sites)
-    if unknown := [site for site in sites if site not in set(opened.sites)]:
-        raise MPTTError(f"{place} has no site {listed(unknown)}. There are {listed(opened.sites)}.")
-    return opened._replace(sites=sites, fixed=opened.fixed.sel(site=sites))
-
-
-def _open_all(files: list[Place], site: str | Sequence[str] | None, time: str | None) -> Opened:
-    """One file or store, or one a site."""
-
-    def opened(place: Place) -> Opened:
-        return open_arrays(open_dataset(str(place)), place, stem_of(place), site, time)
-
-    if len(files) == 1:
-        return opened(files[0])
-    place_by_site: dict[str, Place] = {}
-    fixed, about = [], {}
-    for place in files:
-        one = opened(place)
-        if len(one.sites) > 1:
-            raise MPTTError(
-                f"{place} holds {len(one.sites)} sites; of several files each has one. Join them first"
-                " (xarray.open_mfdataset), or give one of them."
-            )
-        (name,) = one.sites
-        if name in place_by_site:
-            raise MPTTError(
-                f"Site {name} has two files, {place_by_site[name]} and {place}. Join them (xarray.open_mfdataset), or"
-                " leave one out."
-            )
-        place_by_site[name], about = place, one.about
-        fixed.append(one.fixed)
-    return Opened(list(place_by_site), lambda site: opened(place_by_site[site]).read(site), put_together(fixed), about)
-
-
-def _open_tables(files: list[Place], form: TableForm) -> Opened:
-    """Tables of one site each, or with a column that names the site."""
-    first = read_table(files[0], form)
-    if first.site is None:
-        places = {stem_of(place): place for place in files}
-        if len(places) < len(files):
-            raise MPTTError(f"Two files name one site: {listed(map(str, files))}. Rename one, or leave it out.")
-
-        def of_file(site: str) -> xr.Dataset:
-            place = places[site]
-            table = first if place == files[0] else read_table(place, form)
-            if table.site is not None:
-                raise MPTTError(f"{place} has a column of sites and {files[0]} has none; read them apart.")
-            return table.of(site)
-
-        return Opened(list(places), of_file, _no_attributes(list(places)), {})
-
-    where: dict[str, list[Table]] = {}
-    for table in [first, *(read_table(place, form) for place in files[1:])]:
-        if table.site is None:
-            raise MPTTError(f"{table.place} has no column of sites and {files[0]} has one; read them apart.")
-        for name in dict.fromkeys(table.site.tolist()):
-            where.setdefault(name, []).append(table)
-
-    def of_rows(site: str) -> xr.Dataset:
-        parts = [table.of(site) for table in where[site]]
-        if len(parts) == 1:
-            return parts[0]
-        joined = xr.concat(parts, "time", data_vars="all", join="outer").sortby("time")
-        if joined.indexes["time"].has_duplicates:
-            twice = joined.indexes["time"][joined.indexes["time"].duplicated()][0]
-            raise MPTTError(f"Site {site} has {twice} in two of {listed(str(table.place) for table in where[site])}.")
-        return joined
-
-    sites = sorted(where)
-    return Opened(sites, of_rows, _no_attributes(sites), {})
-
-
-def _no_attributes(sites: list[str]) -> xr.Dataset:
-    return xr.Dataset(coords={"site": ("site", np.array(sites, dtype=np.str_))})

@@ -12,6 +12,7 @@ from mptt.datamodules.formats.fluxnet_quality import Quality, check_quality, kee
 from mptt.datamodules.formats.fluxnet_variables import CITATION, LICENSE, is_quality
 from mptt.datamodules.preparing.checks import listed
 from mptt.datamodules.reading.arrays import open_arrays
+from mptt.datamodules.reading.choosing import complete_sites
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.datamodules.reading.places import is_zarr, place_of
 from mptt.datamodules.reading.resampling import daily as to_days
@@ -69,10 +70,11 @@ class FLUXNETZarrDataModule(SeriesDataModule):
         self.utc_offset = utc_offset
 
     def load(self) -> xr.Dataset:
-        """Read the variables that are needed, a site at a time."""
-        return read_fluxnet_zarr(
+        """Read the variables that are needed, of the towers that have every input."""
+        read = read_fluxnet_zarr(
             self.path, self.sites_read, self.daily, self.least_good, self.quality, self.utc_offset, self.needed
         )
+        return complete_sites(read, self.inputs, self.targets, named=self.sites_read is not None)
 
 
 def read_fluxnet_zarr(
@@ -146,7 +148,8 @@ def fluxnet_zarr_source(
             table = trimmed(to_days(table, least_good, sums, flags, stamps_end=True, offset_hours=offset[site]))
             for name in flags + sums:
                 table[name].attrs["units"] = "mm/day" if name in sums else "1"
-        return table[[name for name in names if variables is None or name in variables]].astype("float32")
+        unasked = [name for name in names if variables is not None and name not in variables]
+        return table.drop_vars(unasked).astype("float32")
 
     about = {
         "title": f"FLUXNET2015, {'days from half-hours' if daily else 'half-hours'}",

@@ -15,7 +15,7 @@ import xarray as xr
 from mptt.datamodules.preparing.checks import listed, site_names
 from mptt.datamodules.preparing.derived import bent_day_of_year
 from mptt.datamodules.reading.source import Layout, Source
-from mptt.datamodules.reading.tables import TextTable, check_days, described, read_text
+from mptt.datamodules.reading.tables import TextTable, check_days, described, note_cut, read_text
 from mptt.datamodules.series import SeriesDataModule
 from mptt.errors import MPTTError
 
@@ -135,28 +135,20 @@ def read_swat_csv(path: str | Path) -> xr.Dataset:
     if table.empty:
         raise MPTTError(f"{path} is empty below its header line; a SWAT table has a row a day.")
     time = _time(text, table["Date"])
+    note_cut(path, content)
     variables = {
         name: (("site", "time"), table[name].to_numpy()[None], _attributes(name)) for name in header if name != "Date"
     }
-    return xr.Dataset(variables, {"site": [path.stem], "time": time}, {"source": str(path)})
+    return xr.Dataset(variables, {"site": [path.stem], "time": time}, _about(path))
 
 
 def swat_csv_source(path: str | Path) -> Source:
     """A daily SWAT table as a data set of one site, read when asked for; `read_swat_csv` says what it may hold."""
     path = Path(path)
     _check_file(path)
-    about = {
-        "title": f"SWAT table {path.name}, one site",
-        "source": str(path),
-        "license": "Of those who ran the simulation; SWAT itself is in the public domain.",
-        "references": (
-            "Xu et al. (2024), Message Propagation Through Time, SIAM Data Mining, arXiv:2309.16882; Arnold et al."
-            " (1998), Large area hydrologic modeling and assessment, doi:10.1111/j.1752-1688.1998.tb05961.x"
-        ),
-    }
     settings = {"class_path": "SWATDataModule", "init_args": {"path": str(path)}}
     sites = xr.Dataset(coords={"site": [path.stem]})
-    return Source("SWAT table", path, [path.stem], lambda _: _one_site(path), sites, about, settings)
+    return Source("SWAT table", path, [path.stem], lambda _: _one_site(path), sites, _about(path), settings)
 
 
 def recognise_swat_csv(path: Path) -> bool:
@@ -217,6 +209,18 @@ def years_after(date: np.datetime64, years: int) -> np.datetime64:
     """The same day of the month so many calendar years on (1 March for a 29 February that is not there)."""
     month = date.astype("datetime64[M]")
     return (month + 12 * years).astype("datetime64[D]") + (date.astype("datetime64[D]") - month.astype("datetime64[D]"))
+
+
+def _about(path: Path) -> dict[str, str]:
+    return {
+        "title": f"SWAT table {path.name}, one site",
+        "source": str(path),
+        "license": "Of those who ran the simulation; SWAT itself is in the public domain.",
+        "references": (
+            "Xu et al. (2024), Message Propagation Through Time, SIAM Data Mining, arXiv:2309.16882; Arnold et al."
+            " (1998), Large area hydrologic modeling and assessment, doi:10.1111/j.1752-1688.1998.tb05961.x"
+        ),
+    }
 
 
 def _attributes(name: str) -> dict[str, str]:

@@ -81,6 +81,8 @@ def keep_good(
 
 def trimmed(table: xr.Dataset) -> xr.Dataset:
     """From the first to the last date with a value of any variable but the qualities."""
+    if not table.data_vars:
+        return table
     judged = [values for name, values in table.data_vars.items() if not is_quality(str(name))] or list(
         table.data_vars.values()
     )

@@ -6,7 +6,8 @@ import csv
 import gzip
 import io
 import logging
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +16,16 @@ import pandas as pd
 import xarray as xr
 
 from mptt.datamodules.preparing.checks import listed
-from mptt.datamodules.reading.arrays import SITE_NAMES
+from mptt.datamodules.reading.arrays import SITE_NAMES, text_of
 from mptt.datamodules.reading.dates import check_calendar, date_fault, read_dates
 from mptt.datamodules.reading.places import Place, name_of, read_bytes
-from mptt.datamodules.reading.tables import TextTable, check_text
+from mptt.datamodules.reading.tables import TextTable, check_text, note_cut
 from mptt.errors import MPTTError
 
 TIME_NAMES = ("time", "date", "datetime", "timestamp", "day", "dates", "valid_time")
 PARQUET = (".parquet", ".pq")
+# Numbers; numbers of four digits and more behind a word; towers, as DE-Tha.
+_IDENTITY = re.compile(r"\d+|[A-Za-z]*[ _.-]?\d{4,}|[A-Z]{2}-[A-Za-z0-9]{3}")
 _log = logging.getLogger(__name__)
 
 
@@ -56,19 +59,30 @@ class Table:
         site: (rows,) the site of each, or None where the table does not say.
         time: (rows,) dates.
         values: float32, a column a variable.
+        row: (rows,) where each stood in the file.
+        line_of: given where a row stood, its line; None where the file has no lines.
     """
 
     place: Place
     site: np.ndarray[Any, Any] | None
     time: pd.Index
     values: pd.DataFrame
+    row: np.ndarray[Any, Any]
+    line_of: Callable[[int], int] | None
 
     def of(self, site: str) -> xr.Dataset:
         """One site's rows, as variables on (time,)."""
-        if self.site is None:
-            return _dataset(self.place, site, self.time, self.values)
-        rows = np.flatnonzero(self.site == site)
-        return _dataset(self.place, site, self.time[rows], self.values.iloc[rows])
+        rows = np.arange(len(self.time)) if self.site is None else np.flatnonzero(self.site == site)
+        time = self.time[rows]
+        if (twice := time.duplicated()).any():
+            line = "" if self.line_of is None else f", line {self.line_of(int(self.row[rows[twice.argmax()]]))}"
+            raise MPTTError(
+                f"{self.place}{line}: {int(twice.sum())} further row(s) of a date of site {site}, the first of"
+                f" {time[twice][0]}. Drop repeated rows, or name the column of sites with site=..."
+            )
+        values = self.values.iloc[rows]
+        columns = {str(name): ("time", values[name].to_numpy(np.float32)) for name in values.columns}
+        return xr.Dataset(columns, {"time": time})
 
 
 def read_table(place: Place, form: TableForm) -> Table:
@@ -87,7 +101,12 @@ def csv_header(place: Place, content: bytes, separator: str | None) -> tuple[lis
     """Column names and the separator."""
     first = content.partition(b"\n")[0].decode("utf-8-sig").strip("\r")
     used = separator or max(",;\t|", key=first.count)
-    names = [name.strip() for name in next(csv.reader([first], delimiter=used), [])]
+    try:
+        names = [name.strip() for name in next(csv.reader([first], delimiter=used), [])]
+    except csv.Error as error:
+        raise MPTTError(f"{place}, line 1: {error}. End lines with a line feed, or get an intact copy.") from error
+    if not names:
+        raise MPTTError(f"{place}, line 1: no names of columns, an empty line. Remove the lines above them.")
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
         raise MPTTError(f"{place} has several columns of one name: {listed(twice)}. Rename them.")
     return [name or f"(column {nth})" for nth, name in enumerate(names, start=1)], used
@@ -131,8 +150,9 @@ def _read_csv(place: Place, form: TableForm) -> Table:
     except MPTTError as error:
         hint = " Columns that hold no numbers are left out with variables=[...]; a line of units with units_in_file."
         raise MPTTError(f"{error}{hint if 'not a number' in str(error) else ''}") from error
+    note_cut(str(place), content)
     sites = None if site is None else table[site].str.strip().to_numpy(dtype=np.str_)
-    return _sorted(place, sites, dates, table[wanted])
+    return _sorted(place, sites, dates, table[wanted], text.line_of)
 
 
 def _read_parquet(place: Place, form: TableForm) -> Table:
@@ -162,13 +182,15 @@ def _read_parquet(place: Place, form: TableForm) -> Table:
     values = table[wanted].astype(np.float32)
     if table[time].isna().any() or (site is not None and table[site].isna().any()):
         raise MPTTError(f"{place} has rows without a date in {time}{f' or a site in {site}' if site else ''}.")
-    sites = None if site is None else table[site].astype(str).str.strip().to_numpy(dtype=np.str_)
+    sites = None if site is None else np.array([text_of(one) for one in table[site].to_numpy()], dtype=np.str_)
     return _sorted(place, sites, _parquet_dates(place, table[time], form), values)
 
 
 def _parquet_dates(place: Place, column: pd.Series[Any], form: TableForm) -> pd.Index:
     if isinstance(column.dtype, pd.DatetimeTZDtype):
-        column = column.dt.tz_convert("UTC").dt.tz_localize(None)
+        local = column.dt.tz_localize(None)
+        # Days stay those of the place: in universal time, summer time would make some of 23 hours.
+        column = local if (local == local.dt.normalize()).all() else column.dt.tz_convert("UTC").dt.tz_localize(None)
     if column.dtype.kind == "M":
         return pd.Index(column.to_numpy().astype("datetime64[s]"))
     try:
@@ -190,10 +212,10 @@ def _columns(place: Place, header: list[str], form: TableForm) -> tuple[str, str
         raise MPTTError(f"{place} has no column of dates; its columns are {listed(header)}. Say which with time=...")
     site = _called(place, [name for name in header if name != time], form.site, SITE_NAMES, "site")
     others = [name for name in header if name not in (time, site)]
-    if site is None and len(others) > 1 and all(name.isdecimal() for name in others):
+    if site is None and len(others) > 1 and all(_IDENTITY.fullmatch(name) for name in others):
         raise MPTTError(
-            f"{place} has columns that are called by numbers ({listed(others, 3)}), as a table with a column a site"
-            " has. Tables are read with a column a variable, and a column that names the site: pandas.melt makes one."
+            f"{place} has columns that are called by numbers or ids ({listed(others, 3)}), as a table with a column a"
+            " site has. Tables are read with a column a variable, and one that names the site: pandas.melt makes it."
         )
     return time, site
 
@@ -211,19 +233,13 @@ def _called(place: Place, header: list[str], asked: str | None, usual: tuple[str
     return found[0] if found else None
 
 
-def _sorted(place: Place, site: np.ndarray[Any, Any] | None, time: pd.Index, values: pd.DataFrame) -> Table:
-    if time.is_monotonic_increasing:
-        return Table(place, site, time, values.reset_index(drop=True))
+def _sorted(
+    place: Place,
+    site: np.ndarray[Any, Any] | None,
+    time: pd.Index,
+    values: pd.DataFrame,
+    line_of: Callable[[int], int] | None = None,
+) -> Table:
     order = np.argsort(np.asarray(time), kind="stable")
-    return Table(place, None if site is None else site[order], time[order], values.iloc[order].reset_index(drop=True))
-
-
-def _dataset(place: Place, site: str, time: pd.Index, values: pd.DataFrame) -> xr.Dataset:
-    if time.has_duplicates:
-        first = time[time.duplicated()][0]
-        raise MPTTError(
-            f"{place} has {int(time.duplicated().sum())} further row(s) of a date of site {site}, the first of {first}."
-            " Drop repeated rows, or name the column of sites with site=..."
-        )
-    columns = {str(name): ("time", values[name].to_numpy(np.float32)) for name in values.columns}
-    return xr.Dataset(columns, {"time": time})
+    values = values.iloc[order].reset_index(drop=True)
+    return Table(place, None if site is None else site[order], time[order], values, order, line_of)

@@ -50,6 +50,14 @@ def read_site_table(place: Place, sites: Sequence[str], site: str | None = None)
                 f"{place} has no site of the data: its column {column} holds {listed(table.index, 3)}, the data have"
                 f" {listed(sites, 3)}. Ids are compared as text, leading zeros and all; say the column with site=..."
             )
+        there = {name.lstrip("0"): name for name in table.index}
+        if (
+            lost := next((name for name in absent if name.startswith("0") and name.lstrip("0") in there), None)
+        ) is not None:
+            raise MPTTError(
+                f"{place} has no row of site {lost}, but one of {there[lost.lstrip('0')]}: the zeros are lost, as"
+                f" spreadsheets lose them. Ids are compared as text; write them in the column {column} as the data do."
+            )
         warnings.warn(
             f"{place} has no row of {len(absent)} of {len(sites)} site(s), whose attributes are missing:"
             f" {listed(absent)}.",

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mptt.errors import MPTTError
+from mptt.errors import MPTTError, MPTTWarning
 
 MISSING = ("", "NA", "NaN", "nan")
 _LARGEST = float(np.finfo(np.float32).max)
@@ -90,6 +90,10 @@ class TextTable:
         self._check_lines()
         raise MPTTError(f"{self.path} cannot be read as a table: {reason}.")
 
+    def line_of(self, row: int) -> int:
+        """The line of a row, counted from 0 below the header; blank lines are no rows."""
+        return next(number for nth, (number, _) in enumerate(self._lines()) if nth == row)
+
     def _check_lines(self) -> None:
         for number, fields in self._lines():
             if fault := self._fault(fields):
@@ -153,6 +157,18 @@ def check_text(path: Path | str, content: bytes) -> bytes:
     except ValueError as error:
         raise MPTTError(f"{path} is not a text file in UTF-8 ({error}). Unpack it, or get an intact copy.") from error
     return content
+
+
+def note_cut(path: Path | str, content: bytes) -> None:
+    """Warn of a file whose last line has no end, as one that was cut inside its last value has not."""
+    if not content.endswith((b"\n", b"\r")):
+        line, last = content.count(b"\n") + 1, content.rpartition(b"\n")[2].decode("utf-8-sig")
+        warnings.warn(
+            f"{path}: its last line, {line}, has no line end. If the file was cut short there, the last value of"
+            f" {last[-60:]!r} is not what it was: look at it, and end the line.",
+            MPTTWarning,
+            stacklevel=4,
+        )
 
 
 def read_file(path: Path) -> bytes:

@@ -16,6 +16,9 @@ from mptt.datamodules.reading.places import Place
 from mptt.datamodules.reading.units import check_unit, convert_units
 from mptt.errors import MPTTError
 
+# What often means a missing value: marks of many tables, and the filling of NetCDF.
+_LIKELY = np.array([-9999, -99999, -999999, -9999.9, -9999.99, -999.99, -999.9, 9.96921e36, 1e20], np.float32)
+
 
 @dataclass(frozen=True)
 class Translation:
@@ -65,6 +68,20 @@ class Translation:
     def attributes(self, fixed: xr.Dataset) -> xr.Dataset:
         """The attributes of the sites likewise; text stays text."""
         return self._apply(fixed, None)
+
+    def missing_marks(self, table: xr.Dataset) -> dict[str, float]:
+        """Variables, by their names in the file, with a value that often means a missing one and is not said to."""
+        found: dict[str, float] = {}
+        marks = _LIKELY[~np.isin(_LIKELY, self.missing)]
+        for name, values in table.data_vars.items():
+            likely = (
+                np.isin(values.values.astype(np.float32), marks)
+                if values.dtype.kind in "fiub"
+                else np.zeros(1, np.bool_)
+            )
+            if likely.any():
+                found[str(name)] = float(values.values[likely][0])
+        return found
 
     def _apply(self, table: xr.Dataset, area: xr.DataArray | None) -> xr.Dataset:
         table = table.rename({name: self.names[name] for name in map(str, table.data_vars) if name in self.names})

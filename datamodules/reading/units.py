@@ -20,9 +20,11 @@ _ADDED = (
     "gram_of_carbon = mole / 12.011 = gC",
 )
 _ALIASES = {"": "1", "-": "1", "none": "1", "unitless": "1", "nondimensional": "1", "dimensionless": "1"}
+_ALIASES |= dict.fromkeys(("cms", "cumec", "cumecs"), "m3/s") | {"cfs": "cfs", "mb": "mbar", "sqkm": "km2"}
+_ALIASES |= dict.fromkeys(("oc", "ºc", "℃"), "degC") | {"kelvin": "K", "watts/m2": "W/m2", "watts m-2": "W m-2"}
 _ALIASES |= {"fraction": "1", "mm w.e.": "mm", "m of water equivalent": "m", "m of water": "m"}
-_DEGREES = re.compile(r"\b(?:degrees?|deg)[ _]?([CFK]|Celsius|Fahrenheit|Kelvin)\b")
-_LETTERS = {"C": "degC", "F": "degF", "K": "K"}
+_DEGREES = re.compile(r"\bdeg(?:rees?|\.)?[ _]?([CFK]|Celsius|Fahrenheit|Kelvin)\b", re.IGNORECASE)
+_LETTERS = {"c": "degC", "f": "degF", "k": "K"}
 _WATER = 1000.0  # kg m-3
 _EXAMPLES = "mm/day, m3 s-1, cfs, degC, K, kg m-2 s-1, W/m2, hPa, %"
 
@@ -94,6 +96,8 @@ def conversion(
         >>> conversion("deg C", "K")
         (1.0, 273.15)
     """
+    import pint
+
     registry = _registry()
     source, target = _parse(from_), _parse(to)
     ratio = target.dimensionality / source.dimensionality
@@ -110,12 +114,24 @@ def conversion(
         density = registry.Unit("kg/m3")
         source = source * density if upward else source / density
     elif source.dimensionality != target.dimensionality:
-        raise MPTTError(
-            f"{from_!r} ({source.dimensionality}) does not convert to {to!r} ({target.dimensionality}). Ask for a unit"
-            " of the same kind; if the file states the wrong one, say the right one in units_in_file={...}."
+        amount = ratio * registry.get_dimensionality("[time]") in (registry.get_dimensionality(""), length**3 / mass)
+        way = (
+            f"It is an amount, of which {to!r} asks for the rate: if it is that of a day, say {f'{from_}/day'!r} in"
+            " units_in_file={...}."
+            if amount
+            else "Ask for a unit of the same kind; if the file states the wrong one, say the right one in"
+            " units_in_file={...}."
         )
-    zero = float(registry.Quantity(0.0, source).to(target).magnitude)
-    one = float(registry.Quantity(1.0, source).to(target).magnitude)
+        raise MPTTError(
+            f"{from_!r} ({source.dimensionality}) does not convert to {to!r} ({target.dimensionality}). {way}"
+        )
+    try:
+        zero = float(registry.Quantity(0.0, source).to(target).magnitude)
+        one = float(registry.Quantity(1.0, source).to(target).magnitude)
+    except pint.errors.PintError as error:  # of temperatures with other units
+        raise MPTTError(
+            f"{from_!r} does not convert to {to!r}: {error}. Units are written as in {_EXAMPLES}."
+        ) from error
     factor = by * (one - zero)
     return (factor if isinstance(factor, np.ndarray) and factor.ndim else float(factor)), zero
 
@@ -149,7 +165,7 @@ def _parse(unit: str) -> Any:
     text = unit.strip()
     text = _ALIASES.get(text.lower(), text)
     text = text.replace("CO2", "CarbonDioxide").replace("µ", "u").replace("μ", "u")  # a 2 would be read as an exponent
-    text = _DEGREES.sub(lambda found: _LETTERS[found[1][0]], text)
+    text = _DEGREES.sub(lambda found: _LETTERS[found[1][0].lower()], text)
     registry = _registry()
     try:
         parsed = registry.Unit(text)

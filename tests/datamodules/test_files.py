@@ -19,9 +19,9 @@ REAL = Path(os.environ.get("MPTT_REAL_DATA", Path(__file__).parents[2] / ".." / 
 DAYS = pd.date_range("2000-01-01", periods=4, unit="s")
 
 
-def many(**coords):
+def many(last=13, **coords):
     """Two sites of four days under the names of somebody else."""
-    rain = np.array([[0, 1, 2, 3], [10, 11, 12, -9999]], np.float32)
+    rain = np.array([[0, 1, 2, 3], [10, 11, 12, last]], np.float32)
     basins = coords.pop("basin", ["01", "0002"])
     return xr.Dataset(
         {
@@ -48,7 +48,7 @@ def save(dataset, path):
 
 @pytest.mark.parametrize("name", ["x.nc", "x.zarr"])
 def test_names_units_and_missing_values_of_a_file_are_translated(tmp_path, name):
-    path = save(many(), tmp_path / name)
+    path = save(many(last=-9999), tmp_path / name)
     read = read_files(
         path,
         names={"P": "rain", "Q": "flow", "catchment": "area"},
@@ -68,10 +68,12 @@ def test_names_units_and_missing_values_of_a_file_are_translated(tmp_path, name)
 
 
 def test_only_what_is_asked_for_is_read(tmp_path):
-    source = files_source(save(many(), tmp_path / "x.nc"), names={"P": "rain"}, variables=["rain"], sites=["0002"])
+    path = save(many(last=-9999), tmp_path / "x.nc")
+    source = files_source(path, names={"P": "rain"}, variables=["rain"], sites=["0002"])
     assert source.sites == ["0002"]
-    assert list(source.read("0002").data_vars) == ["rain"]
-    assert source.read("0002")["rain"].values.tolist() == [10, 11, 12, -9999]
+    with pytest.warns(MPTTWarning, match=r"often mean a missing one .* at site 0002: P \(-9999\).*missing=\[-9999\]"):
+        assert list(source.read("0002").data_vars) == ["rain"]
+    assert source.read("0002")["rain"].values.tolist() == [10, 11, 12, -9999], "noted once"
 
 
 def test_one_site_without_a_dimension_is_called_as_the_file(tmp_path):
@@ -141,6 +143,117 @@ def test_sites_may_be_named_by_a_variable(tmp_path):
         read_files(path)
     stations["gauge"].attrs["cf_role"] = "timeseries_id"
     assert read_files(save(stations, tmp_path / "y.nc"))["site"].values.tolist() == ["7", "8"]
+
+
+def test_text_names_the_sites_of_a_dimension_without_names(tmp_path):
+    stations = xr.Dataset(
+        {"q": (("row", "time"), np.ones((2, 4))), "station_id": ("row", ["007", "x"])}, {"time": DAYS}
+    )
+    assert read_files(save(stations, tmp_path / "x.nc"))["site"].values.tolist() == ["007", "x"]
+    stations["station_id"].values[1] = ""
+    with pytest.raises(MPTTError, match=r"x\.nc: station_id names no site at 1"):
+        read_files(save(stations, tmp_path / "x.nc"))
+
+
+def test_a_single_place_or_height_names_no_site(tmp_path):
+    cell = one([1, 2]).expand_dims(lat=[51.0], lon=[0.25])
+    assert read_files(save(cell, tmp_path / "a.nc"))["site"].values.tolist() == ["a"]
+    height = one([1, 2]).expand_dims(height=[2.0])
+    assert read_files(save(height, tmp_path / "b.nc"))["site"].values.tolist() == ["b"]
+
+
+def test_steps_are_put_in_order(tmp_path):
+    read = read_files(save(many().isel(day=[3, 0, 2, 1]), tmp_path / "x.nc"))
+    assert read["P"].values.tolist() == [[0, 1, 2, 3], [10, 11, 12, 13]]
+    with pytest.raises(MPTTError, match=r"y\.nc: 1 step\(s\) have the date of another, the first 2000-01-02"):
+        read_files(save(many().isel(day=[0, 1, 1, 3]), tmp_path / "y.nc"))
+    with pytest.raises(MPTTError, match=r"z\.nc: the date of step 2 is missing"):
+        read_files(save(many(day=pd.DatetimeIndex([*DAYS[:2], None, DAYS[3]])), tmp_path / "z.nc"))
+
+
+def test_text_and_other_dates_are_no_series(tmp_path):
+    odd = many().assign(word=(("basin", "day"), np.array([list("abcd")] * 2)), other=("later", np.arange(3.0)))
+    odd = odd.assign_coords(later=pd.date_range("2001-01-01", periods=3))
+    read = read_files(save(odd, tmp_path / "x.nc"), time="day")
+    assert {name for name, values in read.data_vars.items() if "time" in values.dims} == {"P", "Q"}
+
+
+def ragged(kind):
+    """Site a of two days and site 007 of three, in the ways of the CF conventions."""
+    days = np.array(["2000-01-01", "2000-01-02", "2000-01-02", "2000-01-01", "2000-01-03"], "M8[s]")
+    names = xr.Variable(("st",), np.array(["a", "007"], "S3"), {"cf_role": "timeseries_id"})
+    both = {"name": names, "area": ("st", [1.0, 2.0], {"units": "km2"})}
+    if kind == "rows":
+        time = np.stack([[*days[:2], np.datetime64("NaT")], days[2:]])
+        return xr.Dataset({**both, "q": (("st", "o"), [[0.0, 1, 9], [2, 3, 4]])}, {"time": (("st", "o"), time)})
+    if kind == "count":
+        both["rows"] = ("st", [2, 3], {"sample_dimension": "obs"})
+        return xr.Dataset({**both, "q": ("obs", np.arange(5.0))}, {"time": ("obs", days)})
+    both["of"] = ("obs", [0, 1, 1, 0, 1], {"instance_dimension": "st"})
+    order = [0, 2, 3, 1, 4]
+    return xr.Dataset({**both, "q": ("obs", np.arange(5.0)[order])}, {"time": ("obs", days[order])})
+
+
+@pytest.mark.parametrize("kind", ["count", "index", "rows"])
+def test_sites_with_dates_of_their_own(tmp_path, kind):
+    path = save(ragged(kind), tmp_path / "x.nc")
+    read = read_files(path)
+    assert read["site"].values.tolist() == ["a", "007"]
+    assert np.array_equal(read["q"], [[0, 1, np.nan], [3, 2, 4]], equal_nan=True)
+    assert read["time"].values.astype("M8[D]").astype(str).tolist() == ["2000-01-01", "2000-01-02", "2000-01-03"]
+    assert read["area"].values.tolist() == [1, 2]
+    assert set(read.data_vars) == {"q", "area"}
+    assert read_files(path, site="name", sites=["007"])["q"].values.tolist() == [[3, 2, 4]]
+    with pytest.raises(MPTTError, match="no variable 'nom' for the site"):
+        read_files(path, site="nom")
+
+
+def test_sites_with_dates_of_their_own_that_do_not_fit(tmp_path):
+    count = ragged("count")
+    count["rows"].values[0] = 3
+    with pytest.raises(MPTTError, match=r"x\.nc: rows counts 6 entries along obs"):
+        read_files(save(count, tmp_path / "x.nc"))
+    index = ragged("index")
+    index["of"].values[0] = 2
+    with pytest.raises(MPTTError, match=r"y\.nc: of speaks of sites that are not among the 2"):
+        read_files(save(index, tmp_path / "y.nc"))
+    index["of"].values[0] = 1
+    with pytest.raises(MPTTError, match=r"z\.nc: site 007 has the date 2000-01-01 .* twice"):
+        read_files(save(index, tmp_path / "z.nc"))
+
+
+def test_dates_of_forecasts_are_no_dates_of_sites(tmp_path):
+    valid = (("basin", "day"), np.array([DAYS.values] * 2))
+    read = read_files(save(many().assign_coords(valid_time=valid), tmp_path / "x.nc"))
+    assert read["P"].values.tolist() == [[0, 1, 2, 3], [10, 11, 12, 13]]
+
+
+def test_files_of_a_year_each_are_no_sites(tmp_path):
+    save(one([1, 2]), tmp_path / "river_2000.nc")
+    save(one([3, 4], start="2001-01-01"), tmp_path / "river_2001.nc")
+    with pytest.raises(MPTTError, match=r"river_2000\.nc and .*river_2001\.nc look like the years of one site"):
+        read_files(tmp_path)
+    (tmp_path / "numbers").mkdir()
+    save(one([1, 2]), tmp_path / "numbers" / "2004.nc")
+    save(one([3, 4]), tmp_path / "numbers" / "2053.nc")
+    assert read_files(tmp_path / "numbers")["site"].values.tolist() == ["2004", "2053"], "gauges called by numbers"
+
+
+def test_a_file_without_the_variable_is_a_site_without_values(tmp_path):
+    save(one([1, 2]), tmp_path / "a.nc")
+    save(one([3, 4]).rename(rain="snow"), tmp_path / "b.nc")
+    read = read_files(tmp_path, variables=["rain"])
+    assert np.array_equal(read["rain"], [[1, 2], [np.nan, np.nan]], equal_nan=True)
+
+
+def test_sites_without_an_input_are_left_out_with_a_note(tmp_path):
+    alone = _long().isel(site=0, drop=True)
+    save(alone, tmp_path / "a.nc")
+    save(alone.drop_vars("rain"), tmp_path / "b.nc")
+    with pytest.warns(MPTTWarning, match=r"1 of 2 sites left out: b \(no rain\)"):
+        assert FilesDataModule(tmp_path, ["rain"], ["flow"]).load()["site"].values.tolist() == ["a"]
+    with pytest.raises(MPTTError, match=r"no value of an input: b \(no rain\)"):
+        FilesDataModule(tmp_path, ["rain"], ["flow"], sites=["a", "b"]).load()
 
 
 @pytest.mark.parametrize("calendar", ["noleap", "360_day"])
@@ -378,3 +491,31 @@ def test_what_is_found_can_be_configured(tmp_path):
     assert not LAYOUT.recognise(tmp_path / "none")
     (tmp_path / "empty").mkdir()
     assert not LAYOUT.recognise(tmp_path / "empty")
+
+
+def test_a_configuration_reads_what_was_looked_at(tmp_path):
+    lines = [
+        "when;gauge;Q;RR",
+        *(f"0{day}.01.2000;{name};{day};-9" for day in range(1, 4) for name in ("01", "1", "2")),
+    ]
+    (tmp_path / "all.csv").write_text("\n".join([*lines, ""]))
+    (tmp_path / "table.csv").write_text("gauge,km2\n01,10\n1,20\n2,30\n")
+    given = {
+        "site": "gauge",
+        "time": "when",
+        "names": {"RR": "rain", "Q": "flow", "km2": "area"},
+        "units": {"flow": "mm/day"},
+        "units_in_file": {"flow": "m3/s"},
+        "missing": [-9],
+        "sites": ["2", "01"],
+        "attributes_file": str(tmp_path / "table.csv"),
+        "time_format": "%d.%m.%Y",
+        "separator": ";",
+        "calendar": "noleap",
+    }
+    source = files_source(tmp_path / "all.csv", **given)
+    assert source.settings["init_args"] == {"path": str(tmp_path / "all.csv"), **given}
+    module = FilesDataModule(**source.settings["init_args"], inputs=["area"], targets=["flow"])
+    assert module.load()["flow"].equals(source.dataset()["flow"])
+    assert source.dataset()["flow"].values[:, 0].tolist() == pytest.approx([86.4 / 30, 8.64])
+    assert source.choose(["01"]).settings["init_args"]["sites"] == ["01"]

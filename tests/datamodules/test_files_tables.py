@@ -213,3 +213,58 @@ def test_parquet_without_its_package_says_which(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", lacking)
     with pytest.raises(MPTTError, match=r"mptt\[parquet\]"):
         read_files(tmp_path / "x.parquet")
+
+
+def test_a_date_twice_is_named_with_its_line(tmp_path):
+    lines = ["site,date,q", "a,2000-01-02,1", "", "b,2000-01-02,1", "a,2000-01-01,2", "a,2000-01-02,3"]
+    with pytest.raises(
+        MPTTError, match=r"x\.csv, line 6: 1 further row\(s\) of a date of site a, the first of 2000-01-02"
+    ):
+        read_files(write(tmp_path / "x.csv", lines))
+
+
+def test_a_last_line_without_end_is_noted(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"date,q\n2000-01-01,10.5\n2000-01-02,10.")
+    with pytest.warns(MPTTWarning, match=r"x\.csv: its last line, 3, has no line end.*cut short"):
+        assert read_files(tmp_path / "x.csv")["q"].values.tolist() == [[10.5, 10]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"date,q\r2000-01-01,1\r", "line 1: new-line character"),
+        (b"\ndate,q\n2000-01-01,1\n", "line 1: no names of columns"),
+        (b"date,USGS-01013500,USGS-01022500\n2000-01-01,1,2\n", "a column a site has"),
+        (b"date,DE-Tha,US-Ha1\n2000-01-01,1,2\n", "a column a site has"),
+    ],
+)
+def test_headers_that_name_no_variables_are_refused(tmp_path, content, message):
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(MPTTError, match=message):
+        read_files(tmp_path / "x.csv")
+
+
+def test_zeros_that_a_spreadsheet_lost_are_refused(tmp_path):
+    write(tmp_path / "01.csv", ["date,q", "2000-01-01,1"])
+    write(tmp_path / "11.csv", ["date,q", "2000-01-01,1"])
+    table = write(tmp_path / "sites.csv", ["site,area", "1,5", "11,6"])
+    with pytest.raises(MPTTError, match="has no row of site 01, but one of 1: the zeros are lost"):
+        read_files(tmp_path, attributes_file=table)
+
+
+def test_times_with_a_zone(tmp_path):
+    days = pd.date_range("2000-03-25", periods=3, tz="Europe/Berlin")  # summer time begins on the 26th
+    pd.DataFrame({"date": days, "q": [1.0, 2, 3]}).to_parquet(tmp_path / "days.parquet")
+    read = read_files(tmp_path / "days.parquet")
+    assert read["time"].values.astype("M8[h]").astype(str).tolist() == [f"2000-03-{day}T00" for day in (25, 26, 27)]
+    hours = pd.date_range("2000-03-26", periods=4, freq="h", tz="Europe/Berlin")
+    pd.DataFrame({"date": hours, "q": [1.0, 2, 3, 4]}).to_parquet(tmp_path / "hours.parquet")
+    read = read_files(tmp_path / "hours.parquet")
+    assert str(read["time"].values[0])[:13] == "2000-03-25T23", "in universal time"
+    assert read["q"].values.tolist() == [[1, 2, 3, 4]]
+
+
+def test_whole_numbers_with_decimals_are_ids_without(tmp_path):
+    table = pd.DataFrame({"date": pd.date_range("2000-01-01", periods=2), "site": [7.0, 8.0], "q": [1.0, 2.0]})
+    table.to_parquet(tmp_path / "x.parquet")
+    assert read_files(tmp_path / "x.parquet")["site"].values.tolist() == ["7", "8"]

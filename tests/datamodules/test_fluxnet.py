@@ -212,11 +212,13 @@ def test_what_is_not_there_is_said(tmp_path):
         ("TIMESTAMP,TA_F\n20000101,1\n20000102,x\n", "line 3: TA_F is 'x'"),
         ("TIMESTAMP,TA_F\n20000101,1\n20000230,2\n", "line 3: TIMESTAMP is '20000230', not a date yyyymmdd"),
         ("TIMESTAMP,TA_F\n20000101,1\n200002,2\n", "line 3: TIMESTAMP is '200002'"),
-        ("TIMESTAMP,TA_F\n20000102,1\n20000101,2\n", "dates must go up"),
+        ("TIMESTAMP,TA_F\n20000102,1\n\n20000101,2\n", "line 4: the date 2000-01-01.*dates must go up"),
         ("TIMESTAMP,TA_F\n20000101,1\n20000101,2\n", "dates must go up"),
         ("TIMESTAMP,TA_F\n", "no row below its header"),
         ("DATE,TA_F\n20000101,1\n", "no column TIMESTAMP"),
         ("TIMESTAMP,TA_F\n20000101,-9999\n20000102,-9999\n", "Sites without a date: DE-Tha"),
+        ("TIMESTAMP;TA_F\n20000101;0,5\n", "line 2: TA_F is '0,5'"),
+        ("TIMESTAMP_END,TA_F\n20000101,1\n", "no column TIMESTAMP, nor TIMESTAMP_START"),
         ("", "is empty"),
         ("TIMESTAMP\0", "is not a text file"),
     ],
@@ -250,6 +252,85 @@ def test_byte_order_marks_and_line_ends_of_windows(tmp_path):
     path = daily_file(tmp_path, "DE-Tha", [1, 2])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     assert read_fluxnet(tmp_path)["TA_F"].values.tolist() == [[1, 2]]
+
+
+def test_semicolons_and_spaces(tmp_path):
+    path = daily_file(tmp_path, "DE-Tha", [1.5, 2])
+    path.write_text(path.read_text().replace(",", " ; "))
+    assert read_fluxnet(tmp_path)["TA_F"].values.tolist() == [[1.5, 2]]
+
+
+def test_a_last_line_without_end_is_noted(tmp_path):
+    path = daily_file(tmp_path, "DE-Tha", [1, NAN])
+    path.write_text(path.read_text().rstrip().removesuffix("99.0"))
+    with pytest.warns(MPTTWarning, match=r"its last line, 3, has no line end"):
+        read_fluxnet(tmp_path)
+
+
+def test_ends_of_half_hours_date_their_starts(tmp_path):
+    path = halfhours(tmp_path, "DE-Tha", TA_F=[*range(48), *range(48)])
+    path.write_text("\n".join(line.partition(",")[2] for line in path.read_text().splitlines()) + "\n")
+    read = read_fluxnet(tmp_path, step="HH", daily=True)
+    assert read["TA_F"].values.tolist() == [[23.5, 23.5]]
+    assert str(read["time"].values[0])[:16] == "2000-01-01T00:00"
+
+
+def test_weeks_of_several_years_are_no_equal_steps(tmp_path):
+    stamps = [
+        f"{pd.Timestamp(year, 1, 1) + pd.Timedelta(7 * week, 'D'):%Y%m%d}"
+        for year in (2000, 2001)
+        for week in range(52)
+    ]
+    path = write_product(
+        product_path(tmp_path, "DE-Tha", "FULLSET", "WW"), {"TIMESTAMP_START": stamps}, {"TA_F": range(104)}
+    )
+    with pytest.raises(MPTTError, match=r"_WW_.*: the week that begins on 2000-12-23 has 9 days.*step=\"DD\""):
+        read_fluxnet(tmp_path, step="WW")
+    path.write_text("\n".join(path.read_text().splitlines()[:53]) + "\n")
+    assert read_fluxnet(tmp_path, step="WW")["TA_F"].values.tolist() == [list(range(52))]
+
+
+def test_a_file_beside_its_archive_is_read_once(tmp_path):
+    path = daily_file(tmp_path, "DE-Tha", [1, 2])
+    with zipfile.ZipFile(tmp_path / "FLX_DE-Tha_FLUXNET2015_FULLSET_2000-2001_1-4.zip", "w") as archive:
+        archive.write(path, path.name)
+    with pytest.warns(MPTTWarning, match=r"lie unpacked and in an archive, and the unpacked ones are read: FLX_DE-Tha"):
+        assert read_fluxnet(tmp_path)["TA_F"].values.tolist() == [[1, 2]]
+
+
+def test_a_damaged_member_of_an_archive_is_refused(tmp_path):
+    path = daily_file(tmp_path / "in", "DE-Tha", range(500))
+    packed = tmp_path / "FLX_DE-Tha_FLUXNET2015_FULLSET_2000-2001_1-4.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(path, path.name)
+    content = bytearray(packed.read_bytes())
+    content[150:250] = bytes(100)
+    packed.write_bytes(content)
+    with pytest.raises(MPTTError, match=r"\.zip, FLX_DE-Tha_.*cannot be unpacked"):
+        read_fluxnet(packed)
+
+
+def test_columns_that_a_tower_lacks(tmp_path):
+    daily_file(tmp_path, "DE-Tha", [1, 2], GPP_NT_VUT_REF=[3, 4], P_F=[5, 6])
+    daily_file(tmp_path, "US-Ha1", [1, 2], GPP_NT_VUT_REF=[3, 4])
+    assert not read_fluxnet(tmp_path, variables=["none"]).data_vars
+    module = {"inputs": ["TA_F", "P_F"], "targets": ["GPP_NT_VUT_REF"]}
+    with pytest.warns(MPTTWarning, match=r"1 of 2 sites left out: US-Ha1 \(no P_F\)"):
+        assert FLUXNETDataModule(tmp_path, **module).load()["site"].values.tolist() == ["DE-Tha"]
+    with pytest.raises(MPTTError, match=r"US-Ha1 \(no P_F\)"):
+        FLUXNETDataModule(tmp_path, sites=["US-Ha1", "DE-Tha"], **module).load()
+
+
+def test_a_configuration_reads_what_was_looked_at(tmp_path):
+    halfhours(tmp_path, "DE-Tha", TA_F=range(96), TA_F_QC=[0] * 60 + [3] * 36)
+    halfhours(tmp_path, "US-Ha1", TA_F=range(96), TA_F_QC=[0] * 96)
+    given = {"step": "HH", "daily": True, "least_good": 0.25, "quality": {"TA_F": 1.0}, "sites": ["US-Ha1", "DE-Tha"]}
+    source = LAYOUT.source(tmp_path, **given)
+    assert source.settings["init_args"] == {"root": str(tmp_path), "product": "FULLSET", **given}
+    module = FLUXNETDataModule(**source.settings["init_args"], inputs=["TA_F"], targets=["TA_F"])
+    read = module.load()
+    assert read["TA_F"].equals(source.dataset(["TA_F"])["TA_F"])
+    assert read["TA_F"].values[1].tolist() == [23.5, 53.5], "the mean of the good half-hours"
 
 
 def test_a_data_module_judges_its_targets(tmp_path):

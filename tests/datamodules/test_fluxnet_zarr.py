@@ -85,6 +85,17 @@ def test_sites_and_variables_are_chosen(tmp_path):
     assert read["ta"].notnull().sum("time").values.tolist() == [10, 10]
 
 
+def test_a_configuration_reads_what_was_looked_at(tmp_path):
+    path = write_store(tmp_path / "x.zarr", {"DE-Tha": ("2000-01-01T23:30", 480), "US-Ha1": ("2000-01-05T05:30", 480)})
+    given = {"sites": ["US-Ha1"], "daily": True, "least_good": 0.5, "quality": {"ta": 1}, "utc_offset": {"US-Ha1": -5}}
+    source = ZARR_LAYOUT.source(path, **given)
+    assert source.settings == {"class_path": "FLUXNETZarrDataModule", "init_args": {"path": str(path), **given}}
+    module = FLUXNETZarrDataModule(**source.settings["init_args"], inputs=["ta"], targets=["nee"])
+    assert module.load()["ta"].equals(source.dataset(["ta", "nee"])["ta"])
+    halves = ZARR_LAYOUT.source(path).settings["init_args"]
+    assert halves["daily"] is False, "half-hours were looked at"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from mptt import MPTTError
+from mptt import MPTTError, MPTTWarning
 from mptt.datamodules.simulated import simulate_basin
 from mptt.datamodules.swat import (
     LAYOUT,
@@ -51,10 +51,17 @@ def test_source_is_the_table(write):
     assert source.settings == {"class_path": "SWATDataModule", "init_args": {"path": str(path)}}
     dataset = source.dataset()
     assert {"title", "source", "license", "references"} == set(dataset.attrs)
-    xr.testing.assert_equal(dataset, read_swat_csv(path))
+    xr.testing.assert_identical(dataset, read_swat_csv(path)[list(dataset.data_vars)])
     assert list(source.dataset(["SW_ENDmm"]).data_vars) == ["SW_ENDmm"]
     with pytest.raises(MPTTError, match="No SWAT table at"):
         swat_csv_source(path.with_name("other.csv"))
+
+
+def test_a_last_line_without_end_is_noted(write):
+    path = write(*ROWS)
+    path.write_text(path.read_text().rstrip()[:-2])
+    with pytest.warns(MPTTWarning, match="has no line end"):
+        read_swat_csv(path)
 
 
 def test_layout_is_recognised_by_the_names_of_columns(write):

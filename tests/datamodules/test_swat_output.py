@@ -516,7 +516,9 @@ def test_source_reads_a_unit_at_a_time(tmp_path):
     assert list(source.read("sub_2").data_vars) == ["PETmm"]
     np.testing.assert_allclose(source.read("sub_2")["PETmm"], np.arange(5) + 0.202, rtol=1e-6)
     assert source.settings["init_args"] == {"path": str(tmp_path), "kind": "sub", **DAILY}
-    assert source.choose(["sub_3", "sub_1"]).dataset()["site"].values.tolist() == ["sub_3", "sub_1"]
+    chosen = source.choose(["sub_3", "sub_1"])
+    module = SWATOutputDataModule(**chosen.settings["init_args"], inputs=["PETmm"], targets=["PETmm"])
+    assert module.load()["site"].values.tolist() == chosen.dataset()["site"].values.tolist() == ["sub_3", "sub_1"]
 
 
 def test_datamodule_reads_what_it_needs(tmp_path):

@@ -24,6 +24,16 @@ from mptt.datamodules.reading.units import conversion, convert_units
         ("deg C", "K", 1, 273.15),
         ("degrees_C", "degF", 1.8, 32),
         ("°C", "degC", 1, 0),
+        ("degrees celsius", "degC", 1, 0),
+        ("Deg. C", "K", 1, 273.15),
+        ("oC", "degC", 1, 0),
+        ("Kelvin", "degC", 1, -273.15),
+        ("J m-2/day", "W/m2", 1 / 86400, 0),
+        ("Watts/m2", "W m-2", 1, 0),
+        ("mb", "hPa", 1, 0),
+        ("cms", "m3/s", 1, 0),
+        ("CFS", "m3 s-1", 0.028316846592, 0),
+        ("cumecs", "m3/s", 1, 0),
         ("degF", "degC", 5 / 9, -160 / 9),
         ("K/day", "degC/day", 1, 0),
         ("%", "1", 0.01, 0),
@@ -109,3 +119,15 @@ def test_the_common_registry_is_left_as_it_was():
     from cf_xarray.units import units
 
     assert "cubic_foot_per_second" not in units
+
+
+@pytest.mark.parametrize(("unit", "to"), [("J m-2", "W/m2"), ("m", "mm/day"), ("kg m-2", "mm/day")])
+def test_an_amount_is_no_rate_until_its_time_is_said(unit, to):
+    with pytest.raises(MPTTError, match=f"It is an amount.*of a day, say '{unit}/day' in units_in_file"):
+        conversion(unit, to)
+    assert conversion(f"{unit}/day", to)[1] == 0
+
+
+def test_a_temperature_times_something_does_not_convert():
+    with pytest.raises(MPTTError, match="'grad C' does not convert to 'degC'"):
+        conversion("grad C", "degC")
