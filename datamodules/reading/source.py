@@ -113,7 +113,12 @@ class Source:
             raise MPTTError(f"{self.path} has no site {listed(unknown)}. There are {listed(self.sites)}.")
         position = {site: nth for nth, site in enumerate(self.sites)}
         kept = self.attributes.isel(site=[position[site] for site in sites])
-        return Source(self.kind, self.path, list(sites), self.read, kept, self.about, self.settings, self.glance)
+        settings = dict(self.settings)
+        given = dict(settings.get("init_args", {}))
+        # Where the DataModule can choose sites, its configuration chooses these.
+        if word := next((word for word in ("sites", "basins") if word in given), None):
+            settings["init_args"] = {**given, word: list(sites)}
+        return Source(self.kind, self.path, list(sites), self.read, kept, self.about, settings, self.glance)
 
 
 def source_of(dataset: xr.Dataset, kind: str, path: Path | str, settings: Mapping[str, Any] | None = None) -> Source:

@@ -352,7 +352,7 @@ def test_sites_that_were_chosen_or_left_out_are_those_of_the_configuration() -> 
         config = yaml.safe_load(suggest(survey(source, each)))["data"]["init_args"]
         assert config[word] == ["01", "02"]
         some = survey(source.choose(["02"]), each)
-        assert word not in yaml.safe_load(suggest(some))["data"]["init_args"]
+        assert yaml.safe_load(suggest(some))["data"]["init_args"][word] == ["02"]
         assert yaml.safe_load(suggest(some, all_sites=False))["data"]["init_args"][word] == ["02"]
 
 
@@ -383,7 +383,9 @@ def test_suggested_configuration_trains(
     assert config["data"]["init_args"]["targets"] == ["discharge_spec"]
     small = ["--trainer.max_epochs", "1", "--model.hidden_size", "4", "--trainer.enable_progress_bar", "false"]
     main(["fit", "--config", "look/config.yaml", "--run_dir", "run", *small])
-    assert np.isfinite(pd.read_csv("run/scores.csv")["rmse"]).all()
+    scored = np.isfinite(pd.read_csv("run/scores.csv")["rmse"])
+    assert len(scored) == sites
+    assert scored.sum() >= max(sites - 1, 1), "one site may have no observation in the test part"
 
 
 def test_inspect_writes_its_files_and_leaves_edited_configurations_alone(tmp_path: Path) -> None:
