@@ -73,8 +73,8 @@ def _entries(dataset: xr.Dataset, place: Place) -> tuple[str, str, list[Any], st
         if along not in dataset.dims or counts.sum() != dataset.sizes[along]:
             raise MPTTError(f"{place}: {found} counts {counts.sum()} entries along {along}, of {dict(dataset.sizes)}.")
         ends = counts.cumsum()
-        rows = [slice(int(end - count), int(end)) for end, count in zip(ends, counts, strict=True)]
-        return str(dataset[found].dims[0]), along, rows, found
+        parts = [slice(int(end - count), int(end)) for end, count in zip(ends, counts, strict=True)]
+        return str(dataset[found].dims[0]), along, parts, found
     if (found := _marked(dataset, _INDEX)) is not None:
         along, of_entry = str(dataset[found].attrs[_INDEX]), dataset[found].values
         if along not in dataset.dims or not np.isin(of_entry, np.arange(dataset.sizes[along])).all():
@@ -112,7 +112,7 @@ def _dates(dataset: xr.Dataset, place: Place, along: str) -> str:
 def _one(part: xr.Dataset, time: str, place: Place, site: str) -> xr.Dataset:
     """One site's series on its dates, which go up; entries without a date are filling."""
     index = pd.Index(part[time].values) if part[time].dtype.kind == "M" else xr.CFTimeIndex(part[time].values)
-    there = np.flatnonzero(~index.isna())
+    there = np.flatnonzero(~np.asarray(index.isna()))
     order = there[np.argsort(index[there], kind="stable")]
     dates = index[order]
     if dates.has_duplicates:
