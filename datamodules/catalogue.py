@@ -10,6 +10,7 @@ from typing import Any
 
 from mptt.datamodules import camels, camels_us, caravan, files, fluxnet, fluxnet_zarr, store, swat, swat_output
 from mptt.datamodules.preparing.checks import listed
+from mptt.datamodules.reading.finding import is_pattern
 from mptt.datamodules.reading.places import place_of
 from mptt.datamodules.reading.source import Layout, Source
 from mptt.errors import MPTTError
@@ -32,13 +33,13 @@ def find_layout(path: str | Path, layouts: Sequence[Layout] = LAYOUTS) -> Layout
     """The layout in which a data set lies on disk.
 
     Args:
-        path: its folder or file.
+        path: its folder or file, a pattern of files as "data/*.csv", or an address.
         layouts: that are tried, in order.
 
     Raises:
         MPTTError: there is nothing, or nothing that a layout recognises; says what was looked for and what lies there.
     """
-    if isinstance(place_of(path), str):
+    if isinstance(place_of(path), str) or is_pattern(place_of(path)):
         return files.LAYOUT  # the others look into folders of this machine
     path = _there(path)
     for layout in layouts:
@@ -54,7 +55,7 @@ def open_source(
     """Open a data set on disk, whatever its layout.
 
     Args:
-        path: its folder or file.
+        path: its folder or file, a pattern of files as "data/*.csv", or an address.
         layout: name; by default the first that recognises it.
         layouts: that are known.
         options: of the layout, such as the weather product of CAMELS-US.
@@ -64,7 +65,7 @@ def open_source(
     """
     chosen = find_layout(path, layouts) if layout is None else _named(layout, layouts)
     place = place_of(path)
-    if isinstance(place, Path):
+    if isinstance(place, Path) and not is_pattern(place):
         _there(place)
     known = list(inspect.signature(chosen.source).parameters)[1:]
     if unknown := [name for name in options if name not in known]:

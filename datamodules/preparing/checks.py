@@ -164,7 +164,8 @@ def check_complete(records: RecordSurvey, sites: Sequence[str], time: pd.Index) 
     if found:
         raise MPTTError(
             f"Inputs have missing or infinite values ({'; '.join(found)}). Fill missing ones, as with fill: {{method:"
-            " interpolate, limit: 5}}, leave the variable or the site out, or cut the data there."
+            " interpolate, limit: 5} or, where gaps are longer, {method: climatology}; leave the variable or the site"
+            " out; or cut the data there."
         )
 
 

@@ -74,8 +74,8 @@ def _entries(dataset: xr.Dataset, place: Place) -> tuple[str, str, list[Any], st
         if along not in dataset.dims or counts.sum() != dataset.sizes[along]:
             raise MPTTError(f"{place}: {found} counts {counts.sum()} entries along {along}, of {dict(dataset.sizes)}.")
         ends = counts.cumsum()
-        rows: list[Any] = [slice(int(end - count), int(end)) for end, count in zip(ends, counts, strict=True)]
-        return str(dataset[found].dims[0]), along, rows, found
+        parts = [slice(int(end - count), int(end)) for end, count in zip(ends, counts, strict=True)]
+        return str(dataset[found].dims[0]), along, parts, found
     if (found := _marked(dataset, _INDEX)) is not None:
         along, of_entry = str(dataset[found].attrs[_INDEX]), dataset[found].values
         if along not in dataset.dims or not np.isin(of_entry, np.arange(dataset.sizes[along])).all():

@@ -79,3 +79,11 @@ def test_a_converted_store_is_found(made: Path, tmp_path: Path) -> None:
     path = convert(open_source(made, layouts=[MADE]), tmp_path / "out.zarr")
     assert find_layout(path).name == "store"
     assert open_source(path).sites == open_source(made, layouts=[MADE]).sites
+
+
+def test_a_pattern_names_files(tmp_path):
+    (tmp_path / "a.csv").write_text("date,rain\n2000-01-01,1\n")
+    (tmp_path / "b.txt").write_text("x")
+    assert open_source(tmp_path / "*.csv").sites == ["a"]
+    with pytest.raises(MPTTError, match="No file is called as"):
+        open_source(tmp_path / "*.nc")
