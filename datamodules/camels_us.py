@@ -111,7 +111,8 @@ class CAMELSUSDataModule(SeriesDataModule):
 
     def load(self) -> xr.Dataset:
         """Read the variables needed; the attribute files only where an attribute of theirs is."""
-        files = not set(self.attributes) <= set(HEADER)
+        latitudes = {str(sources["latitude"]) for sources in self.derive.values() if "latitude" in sources}
+        files = not {*self.attributes, *latitudes} <= set(HEADER)
         options = (files, self.attributes_root, self.model_output, self.model_seed)
         return camels_us_source(self.root, self.basins, self.forcing, *options).dataset(self.needed)
 

@@ -17,9 +17,10 @@ FloatArray = npt.NDArray[np.float64]
 Derive = Mapping[str, Mapping[str, str | Sequence[str]]]
 
 PET = "pet_oudin"
-MEANS = ("tmean", "temperature_mean", "temperature_2m_mean", "TA_F", "TA_ERA", "ta")
+MEANS = ("tmean", "temperature_mean", "temperature_2m_mean", "TA_F", "ta")
 PAIRS = (("tmin", "tmax"), ("temperature_min", "temperature_max"), ("temperature_2m_min", "temperature_2m_max"))
 LATITUDES = ("gauge_lat", "latitude", "lat")
+ALIKE = 1.0  # degrees; latitudes of one site that differ by less are one place
 WARMEST = 70.0  # degC; no air is warmer, and none is colder in kelvin
 
 _DAY = 86_400_000_000  # microseconds
@@ -235,12 +236,16 @@ def _temperatures(dataset: xr.Dataset, named: Mapping[str, str | Sequence[str]])
 def _latitude(dataset: xr.Dataset, named: Mapping[str, str | Sequence[str]]) -> str:
     if "latitude" in named:
         return _there(dataset, str(named["latitude"]), "latitude", ("site",))
-    return _only([[name] for name in LATITUDES if name in dataset.variables], "latitude", dataset, ("site",))[0]
+    found = [name for name in LATITUDES if name in dataset.data_vars and set(dataset[name].dims) == {"site"}]
+    degrees = [_degrees(dataset, _there(dataset, name, "latitude", ("site",))) for name in found]
+    if all(np.abs(other - degrees[0]).max() < ALIKE for other in degrees[1:]):
+        found = found[:1]  # of the gauge, of the basin's middle: to the sun one is as good as the other
+    return _only([[name] for name in found], "latitude", dataset, ("site",))[0]
 
 
 def _only(found: list[list[str]], what: str, dataset: xr.Dataset, dims: tuple[str, ...]) -> list[str]:
     if len(found) != 1:
-        there = [str(name) for name, values in dataset.variables.items() if set(values.dims) == set(dims)]
+        there = [str(name) for name, values in dataset.data_vars.items() if set(values.dims) == set(dims)]
         which = (
             f"could be {' or '.join('+'.join(names) for names in found)}" if found else "has none of the known names"
         )
@@ -253,7 +258,7 @@ def _only(found: list[list[str]], what: str, dataset: xr.Dataset, dims: tuple[st
 
 def _there(dataset: xr.Dataset, name: str, what: str, dims: tuple[str, ...]) -> str:
     if name not in dataset.variables or set(dataset[name].dims) != set(dims) or dataset[name].dtype.kind not in "fiu":
-        there = [str(other) for other, values in dataset.variables.items() if set(values.dims) == set(dims)]
+        there = [str(other) for other, values in dataset.data_vars.items() if set(values.dims) == set(dims)]
         raise MPTTError(
             f"{PET} is computed from the {what} {name!r}, which is no numeric variable {dims} of the data set; there"
             f" are {listed(there)}."

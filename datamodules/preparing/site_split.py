@@ -29,8 +29,8 @@ def split_sites(sites: Sequence[str], site_split: SiteSplit) -> dict[str, list[s
         sites: of the data set.
         site_split: ids of each of train, validation and test, or for each the path of a text file with one a line; or
             `fractions` of the sites, shuffled by `seed` (three fractions alone are shuffled by seed 0); or `folds`, of
-            which number `fold` (from 0) tests, and of the other sites the fraction `validation` validates. Shuffling
-            does not depend on the order of the sites in the data set.
+            which number `fold` (from 0) tests, and of the other sites the fraction `validation`, 0.1 by default,
+            validates. Shuffling does not depend on the order of the sites in the data set.
 
     Raises:
         MPTTError: none of these; an id that is not there, or in two parts; a part without a site.
@@ -41,7 +41,7 @@ def split_sites(sites: Sequence[str], site_split: SiteSplit) -> dict[str, list[s
         chosen = _by_name(sites, given)
     elif "fractions" in keys and keys <= {"fractions", "seed"}:
         chosen = _by_fractions(_shuffled(sites, given), given["fractions"])
-    elif {"folds", "fold", "validation"} <= keys <= {"folds", "fold", "validation", "seed"}:
+    elif {"folds", "fold"} <= keys <= {"folds", "fold", "validation", "seed"}:
         chosen = _by_folds(_shuffled(sites, given), **{key: given[key] for key in keys - {"seed"}})
     else:
         raise MPTTError(f"site_split is {_FORMS}; found {dict(given)!r}.")
@@ -114,7 +114,7 @@ def _by_fractions(sites: list[str], fractions: Any) -> dict[str, list[str]]:
     return {part: sites[edges[nth] : edges[nth + 1]] for nth, part in enumerate(PARTS)}
 
 
-def _by_folds(sites: list[str], folds: Any, fold: Any, validation: Any) -> dict[str, list[str]]:
+def _by_folds(sites: list[str], folds: Any, fold: Any, validation: Any = 0.1) -> dict[str, list[str]]:
     check_whole(2, **{"folds of site_split": folds})
     check_whole(0, **{"fold of site_split": fold})
     if folds > len(sites) or fold >= folds:

@@ -803,3 +803,12 @@ def test_real_products_side_by_side():
 def test_real_attributes_of_another_folder():
     dataset = read_camels_us(REAL / "camels_us_flat", forcing="maurer", attributes_root=REAL / "camels_us")
     assert dataset["huc_02"].values.tolist() == ["01", "02", "05"]
+
+
+def test_a_latitude_that_is_named_is_read(root):
+    write_attributes(root, topo=["gauge_id;gauge_lat", "12000002;30", "01000001;47"])
+    data = CAMELSUSDataModule(
+        root, forcing="nldas", inputs=["prcp", "pet_oudin"], derive={"pet_oudin": {"latitude": "gauge_lat"}}, window=3
+    )
+    assert "gauge_lat" in data.load()
+    assert "gauge_lat" not in CAMELSUSDataModule(root, forcing="nldas", inputs=["prcp"], window=3).load()

@@ -85,6 +85,16 @@ def test_settings_of_the_command_line_are_those_of_a_file(basins: Path) -> None:
     assert cli.datamodule.parts["test"].length.tolist() == [900, 900]
 
 
+def test_each_fold_tests_sites_that_no_other_does(basins: Path) -> None:
+    config, tested = configure(site_split={"folds": 3, "fold": 0}, split=None), []
+    for fold in range(3):
+        run(["fit", "--config", config, f"--data.site_split.fold={fold}", *SMALL, f"--run_dir=fold{fold}"])
+        scores = pd.read_csv(f"fold{fold}/scores.csv", dtype={"site": str})
+        assert scores["rmse"].notna().all()
+        tested += scores["site"].unique().tolist()
+    assert sorted(tested) == [f"0{site}" for site in range(6)]
+
+
 def test_dates_of_each_site_come_from_a_table(basins: Path) -> None:
     header = "site,train_start,train_end,validation_start,validation_end,test_start,test_end\n"
     row = "0{},2001-01-0{},2001-12-31,2002-01,2002-06,2002-07,2003-05"

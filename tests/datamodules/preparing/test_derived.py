@@ -112,6 +112,20 @@ def test_variables_of_the_data_set_go_before_computed_ones():
         add_derived(weather(pet_oudin=1.0), ["pet_oudin"], {"pet_oudin": {"latitude": "gauge_lat"}})
 
 
+@pytest.mark.parametrize(("other", "alike"), [(-20.9, True), (-22.0, False)])
+def test_latitudes_of_one_place_are_one(other, alike):
+    dataset = weather(tmean=10.0)
+    dataset["lat"] = ("site", [other, 50.0])
+    if alike:
+        found = add_derived(dataset, ["pet_oudin"], {})["pet_oudin"]
+        assert found.equals(add_derived(weather(tmean=10.0), ["pet_oudin"], {})["pet_oudin"])
+    else:
+        with pytest.raises(
+            MPTTError, match="latitude, which could be gauge_lat or lat; the data set has gauge_lat, lat"
+        ):
+            add_derived(dataset, ["pet_oudin"], {})
+
+
 def test_sources_are_those_named_or_all_that_are_looked_for():
     assert derived_sources(["doy_sin", "rain"], {}) == []
     named = {"pet_oudin": {"temperature": ["a", "b"], "latitude": "c"}}

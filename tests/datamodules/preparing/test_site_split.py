@@ -69,3 +69,15 @@ def test_every_site_tests_in_one_fold(folds):
 def test_splits_that_cannot_be(split, message):
     with pytest.raises(MPTTError, match=message):
         split_sites(SITES, split)
+
+
+def test_folds_validate_on_a_tenth_of_the_other_sites_by_default():
+    sites = [str(site) for site in range(50)]
+    assert split_sites(sites, {"folds": 5, "fold": 0}) == split_sites(
+        sites, {"folds": 5, "fold": 0, "validation": 0.1, "seed": 0}
+    )
+    assert {part: len(names) for part, names in split_sites(sites, {"folds": 5, "fold": 0}).items()} == {
+        "train": 36,
+        "validation": 4,
+        "test": 10,
+    }
