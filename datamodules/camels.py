@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ import pandas as pd
 import xarray as xr
 
 from mptt.datamodules.formats.camels_countries import COUNTRIES, Country
-from mptt.datamodules.preparing.checks import check_choice, listed
+from mptt.datamodules.preparing.checks import check_choice, listed, site_names
+from mptt.datamodules.preparing.derived import series_needed
+from mptt.datamodules.preparing.site_split import sites_by_name
 from mptt.datamodules.reading.attributes import attribute_table, joined, variables_on_sites
 from mptt.datamodules.reading.choosing import Sites, chosen_sites, complete_sites, named_sites
 from mptt.datamodules.reading.daily import read_daily_csv
+from mptt.datamodules.reading.places import hidden
 from mptt.datamodules.reading.source import Layout, Source
 from mptt.datamodules.reading.tables import described
 from mptt.datamodules.series import SeriesDataModule
@@ -55,7 +58,8 @@ class CAMELSDataModule(SeriesDataModule):
         root: the folder.
         country: "ch" or "gb"; by default the one whose files are there.
         sites: gauge ids, as "2161", or the path of a text file with one a line. By default all, but those that have no
-            value of an input or of any target: a warning names them. One asked for must have all inputs.
+            value of an input or of any target: a warning names them. One asked for, here or in `site_split`, must have
+            all inputs.
         simulated: also the simulated series of CAMELS-CH, whose names end in _sim.
         inputs: variables (site, time).
         targets: variables (site, time).
@@ -86,8 +90,11 @@ class CAMELSDataModule(SeriesDataModule):
 
     def load(self) -> xr.Dataset:
         """Read the variables that are needed, of the sites that have them."""
-        dataset = camels_source(self.root, self.country, self.sites_chosen, self.simulated).dataset(self.needed)
-        return complete_sites(dataset, self.inputs, self.targets, named=self.sites_chosen is not None)
+        dataset = camels_source(self.root, self.country, self.sites_chosen, self.simulated, self.needed).dataset(
+            self.needed
+        )
+        named = sites_by_name(self.site_split) if self.sites_chosen is None else set(site_names(dataset))
+        return complete_sites(dataset, series_needed(dataset, self.inputs, self.derive), self.targets, named)
 
 
 def read_camels(
@@ -116,8 +123,22 @@ def read_camels(
     return camels_source(root, country, sites, simulated).dataset()
 
 
-def camels_source(root: str | Path, country: str | None = None, sites: Sites = None, simulated: bool = False) -> Source:
-    """CAMELS-CH or CAMELS-GB on disk, read a site at a time; arguments as of `read_camels`."""
+def camels_source(
+    root: str | Path,
+    country: str | None = None,
+    sites: Sites = None,
+    simulated: bool = False,
+    variables: Collection[str] | None = None,
+) -> Source:
+    """CAMELS-CH or CAMELS-GB on disk, read a site at a time; arguments as of `read_camels`.
+
+    Args:
+        root: the folder.
+        country: "ch" or "gb".
+        sites: gauge ids, or the path of a list.
+        simulated: also the simulated series of CAMELS-CH.
+        variables: series to read out of the files; by default all.
+    """
     root = Path(root)
     found, home = _find(root, country)
     files = _series(home, found.series, found.site)
@@ -138,8 +159,8 @@ def camels_source(root: str | Path, country: str | None = None, sites: Sites = N
     areas = dict(zip(chosen, attributes["area"].values.tolist(), strict=True)) if "area" in attributes else {}
 
     def read(site: str) -> xr.Dataset:
-        tables = [_read(files[site], found, areas.get(site, np.nan))]
-        tables += [_read(simulations[site], found, np.nan)] if site in simulations else []
+        tables = [_read(files[site], found, areas.get(site, np.nan), variables)]
+        tables += [_read(simulations[site], found, np.nan, variables)] if site in simulations else []
         return xr.merge(tables, join="outer", compat="no_conflicts", combine_attrs="override")
 
     return Source(
@@ -166,7 +187,7 @@ def _homes(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     inside = [path for depth in ("*", "*/*") for path in sorted(root.glob(depth)) if path.is_dir()]
-    return [root, *(path for path in inside if not path.name.startswith((".", "__")))]
+    return [root, *(path for path in inside if not hidden(path))]
 
 
 def _countries(root: Path) -> dict[str, list[Path]]:
@@ -207,7 +228,7 @@ def _series(home: Path, patterns: Sequence[str], site: re.Pattern[str]) -> dict[
     for path in sorted(path for pattern in patterns for path in home.glob(pattern)):
         match = site.fullmatch(path.name)
         if match is None:
-            odd += [path.name] if not path.name.startswith(".") else []
+            odd += [] if hidden(path) else [path.name]
         elif match[1] in files:
             raise MPTTError(f"Site {match[1]} has two files, {files[match[1]]} and {path}; keep one of them.")
         else:
@@ -222,9 +243,14 @@ def _series(home: Path, patterns: Sequence[str], site: re.Pattern[str]) -> dict[
     return files
 
 
-def _read(path: Path, country: Country, area: float) -> xr.Dataset:
+def _read(path: Path, country: Country, area: float, chosen: Collection[str] | None) -> xr.Dataset:
     """One file; streamflow is added where only the discharge is there."""
-    table = read_daily_csv(path, country.date, lambda column: _plain(column)[0] in country.columns)
+
+    def wanted(column: str) -> bool:
+        name = country.columns.get(_plain(column)[0], _plain(column))[0]
+        return chosen is None or name in chosen or (name == "discharge" and "streamflow" in chosen)
+
+    table = read_daily_csv(path, country.date, lambda column: _plain(column)[0] in country.columns, wanted)
     variables: dict[str, Any] = {}
     for column, values in table.columns.items():
         name, units, meaning = _named(path, column, country)
@@ -265,11 +291,12 @@ def _plain(column: str) -> tuple[str, str]:
 def _attributes(home: Path, country: Country, sites: Sequence[str], simulated: bool) -> dict[str, xr.Variable]:
     """All attributes of the sites; a warning names sites that lack some, and files that are no tables."""
     tables, without = {}, []
+    numbers = {name for name, (units, _) in country.about.items() if units}
     groups = [(pattern, "") for pattern in country.attributes]
     groups += [(pattern, "_sim") for pattern in country.simulated_attributes if simulated]
     for pattern, suffix in groups:
         for path in sorted(home.glob(pattern)):
-            table = attribute_table(path, country.key)
+            table = attribute_table(path, country.key, numbers)
             if table is None:
                 without.append(path.name)
             else:

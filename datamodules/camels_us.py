@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mptt.datamodules.formats.camels_us_attributes import read_attributes
+from mptt.datamodules.formats.camels_us_attributes import attribute_files, read_attributes
 from mptt.datamodules.formats.camels_us_basins import choose_basins
 from mptt.datamodules.formats.camels_us_files import (
     FORCING,
@@ -31,6 +31,8 @@ from mptt.datamodules.formats.camels_us_folders import (
     find_folder,
     find_model_files,
     find_product,
+    product_names,
+    usual_product,
 )
 from mptt.datamodules.preparing.checks import listed
 from mptt.datamodules.reading.source import Layout, Source
@@ -74,7 +76,7 @@ class CAMELSUSDataModule(SeriesDataModule):
     Args:
         root: the folder.
         basins: 8-digit gauge ids, the path of a text file with one a line, or "531"; by default all.
-        forcing: product of the weather, or a list of them.
+        forcing: product of the weather, or a list of them; None: the one that most basins have.
         inputs: variables (site, time).
         targets: variables (site, time).
         attributes: variables (site,); the attribute files are needed only for theirs.
@@ -96,7 +98,7 @@ class CAMELSUSDataModule(SeriesDataModule):
         self,
         root: str | Path,
         basins: Sequence[str] | str | Path | None = None,
-        forcing: str | Sequence[str] = "daymet",
+        forcing: str | Sequence[str] | None = "daymet",
         inputs: Sequence[str] = ("prcp", "srad", "tmax", "tmin", "vp"),
         targets: Sequence[str] = ("streamflow",),
         attributes: Sequence[str] = (),
@@ -120,7 +122,7 @@ class CAMELSUSDataModule(SeriesDataModule):
 def read_camels_us(
     root: str | Path,
     basins: Sequence[str] | str | Path | None = None,
-    forcing: str | Sequence[str] = "daymet",
+    forcing: str | Sequence[str] | None = "daymet",
     attributes: bool = True,
     attributes_root: str | Path | None = None,
     model_output: bool | str = False,
@@ -147,7 +149,7 @@ def read_camels_us(
             most 2000 km2, and the two areas there within 10 % of each other. A warning says how many these are; of the
             published files the rule takes 558, of which 528 are in the published list of 531.
         forcing: product of the weather, a folder in `basin_mean_forcing` or in the root; or a list of them: variables
-            then have names as prcp_daymet, and the area is that of the first product.
+            then have names as prcp_daymet, and the area is that of the first product. None: that of most basins.
         attributes: whether to add the columns of `camels_attributes_v2.0/camels_*.txt`.
         attributes_root: the folder of these files; by default they are looked for in the root and beside it.
         model_output: whether to add the model's output for the (first) product; or the product.
@@ -170,19 +172,34 @@ def read_camels_us(
 def camels_us_source(
     root: str | Path,
     basins: Sequence[str] | str | Path | None = None,
-    forcing: str | Sequence[str] = "daymet",
-    attributes: bool = True,
+    forcing: str | Sequence[str] | None = None,
+    attributes: bool | None = None,
     attributes_root: str | Path | None = None,
     model_output: bool | str = False,
     model_seed: int | None = None,
 ) -> Source:
-    """CAMELS-US on disk, read a basin at a time; arguments and errors are those of `read_camels_us`."""
+    """CAMELS-US on disk, read a basin at a time; arguments and errors are those of `read_camels_us`, but for two.
+
+    Args:
+        root: the folder.
+        basins: gauge ids.
+        forcing: product of the weather, or several; by default the one that most basins have, with a note that names
+            the others.
+        attributes: whether to read the attribute files; by default if there are any, with a note where there are none.
+        attributes_root: the folder of these files.
+        model_output: whether to read the model's output, or the product.
+        model_seed: of the calibration.
+    """
     root = Path(root)
     elsewhere = None if attributes_root is None else Path(attributes_root)
+    folder = find_folder(root, FOLDERS[0])
+    if forcing is None:
+        forcing = _usual(folder)
     products = [forcing] if isinstance(forcing, str) else list(forcing)
     if not products or len(set(products)) < len(products):
         raise MPTTError(f"forcing names a product, or several that differ; found {listed(products)}.")
-    folder = find_folder(root, FOLDERS[0])
+    if attributes is None:
+        attributes = elsewhere is not None or _has_attributes(root)
     weather = {
         name: find_files(find_product(folder, name), FORCING_FILE, "<gauge>_lump_<product>_forcing_leap.txt")
         for name in products
@@ -228,6 +245,27 @@ LAYOUT = Layout(
     recognise_camels_us,
     camels_us_source,
 )
+
+
+def _usual(folder: Path) -> str:
+    """The product that most basins have; a note names it and the others."""
+    usual = usual_product(folder)
+    if others := [name for name in product_names(folder) if name != usual]:
+        warnings.warn(
+            f"The weather of CAMELS-US is that of {usual}, which most basins have; say another with forcing:"
+            f" {listed(others)}.",
+            MPTTWarning,
+            stacklevel=3,
+        )
+    return usual
+
+
+def _has_attributes(root: Path) -> bool:
+    try:
+        return bool(attribute_files(root))
+    except MPTTError as error:
+        warnings.warn(f"Basins have the attributes of the forcing files only: {error}", MPTTWarning, stacklevel=3)
+        return False
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +14,23 @@ import pandas as pd
 import xarray as xr
 
 from mptt.datamodules.formats.caravan_files import FORMATS, find_sources, homes, read_attribute_files, series_files
-from mptt.datamodules.formats.caravan_series import DAY, dimension, loaded, read_series, said_about, timezone_of
+from mptt.datamodules.formats.caravan_series import (
+    DAY,
+    check_finite,
+    dimension,
+    loaded,
+    read_series,
+    said_about,
+    timezone_of,
+)
 from mptt.datamodules.formats.caravan_variables import ATTRIBUTES, WORDS, about_attribute
 from mptt.datamodules.preparing.checks import check_choice, listed, site_names
+from mptt.datamodules.preparing.derived import series_needed
+from mptt.datamodules.preparing.site_split import sites_by_name
 from mptt.datamodules.reading.attributes import variables_on_sites
 from mptt.datamodules.reading.choosing import Sites, chosen_sites, complete_sites, named_sites
 from mptt.datamodules.reading.daily import sorted_days
+from mptt.datamodules.reading.markers import without_markers
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.datamodules.reading.source import Layout, Source, source_of
 from mptt.datamodules.reading.tables import described
@@ -51,7 +63,7 @@ class CaravanDataModule(SeriesDataModule):
         root/timeseries/csv/<source>/<gauge_id>.csv          column date
         root/timeseries/netcdf/<source>/<gauge_id>.nc        dimension date
 
-    `root` may also be one NetCDF file of many basins, dimensions basin_id and time.
+    `root` may also be one NetCDF file of many basins, dimensions basin_id and time, or the folder of such a file.
 
     Variables on (site, time), of ERA5-Land, each as <name>_mean, _min and _max of the day: snow_depth_water_equivalent
     (mm), surface_net_solar_radiation and surface_net_thermal_radiation (W/m2), surface_pressure (kPa), temperature_2m
@@ -66,7 +78,8 @@ class CaravanDataModule(SeriesDataModule):
         root: the folder, or a NetCDF file of many basins.
         sources: such as ["camels", "camelsgb"]; by default all there are.
         sites: gauge ids, as "camels_01022500", or the path of a text file with one a line. By default all, but those
-            that have no value of an input or of any target: a warning names them. One asked for must have all inputs.
+            that have no value of an input or of any target: a warning names them. One asked for, here or in
+            `site_split`, must have all inputs.
         format: "netcdf" or "csv"; by default NetCDF for each gauge that has it.
         inputs: variables (site, time).
         targets: variables (site, time).
@@ -106,7 +119,8 @@ class CaravanDataModule(SeriesDataModule):
         """Read the variables that are needed, of the sites that have them."""
         source = caravan_source(self.root, self.sources, self.sites_chosen, self.format, False, self.needed)
         dataset = source.dataset(self.needed)
-        return complete_sites(dataset, self.inputs, self.targets, named=self.sites_chosen is not None)
+        named = sites_by_name(self.site_split) if self.sites_chosen is None else set(site_names(dataset))
+        return complete_sites(dataset, series_needed(dataset, self.inputs, self.derive), self.targets, named)
 
 
 def read_caravan(
@@ -155,7 +169,7 @@ def caravan_source(
         sites: gauge ids, or the path of a list.
         format: "netcdf" or "csv".
         timezones: whether to look into each NetCDF file for the attribute `timezone`.
-        variables: series to read out of the NetCDF file of a gauge; by default all.
+        variables: series to read out of the file of a gauge; by default all.
     """
     root = Path(root)
     if isinstance(sources, str):
@@ -165,6 +179,7 @@ def caravan_source(
     named = named_sites(sites)
     chosen_by = {"sources": None if sources is None else list(sources), "sites": named, "format": format}
     settings = {"class_path": "CaravanDataModule", "init_args": {"root": str(root), **chosen_by}}
+    root = _many_in(root) or root
     if root.is_file():
         return _of_one_file(root, sources, named, settings)
     tables: list[pd.DataFrame] = []
@@ -220,6 +235,8 @@ def _of_one_file(path: Path, sources: Sequence[str] | None, sites: Sites, settin
     dataset = file.rename({gauge: "site", day: "time"})
     if not np.array_equal(order, np.arange(len(order))):
         dataset = dataset.isel(time=order)
+    if dataset["site"].dtype.kind == "f" and (dataset["site"] % 1 == 0).all():
+        dataset = dataset.assign_coords(site=dataset["site"].astype(np.int64))  # a gauge is 2004, not 2004.0
     names = np.array([site.strip() for site in site_names(dataset)], dtype=np.str_)
     dataset = dataset.assign_coords(site=names, time=("time", days))
     series, fixed = {}, {}
@@ -236,8 +253,16 @@ def _of_one_file(path: Path, sources: Sequence[str] | None, sites: Sites, settin
         there = [site for name in sources for site in there if site.startswith(f"{name}_")]
     chosen = chosen_sites(sites, there, path)
     about = {"title": f"Caravan, {len(chosen)} basins", "source": str(path), **_ABOUT}
-    source = source_of(xr.Dataset({**series, **fixed}, attrs=about), "Caravan", path, settings)
-    return source.choose(chosen)
+    source = source_of(xr.Dataset({**series, **fixed}, attrs=about), "Caravan", path, settings).choose(chosen)
+    return replace(source, read=lambda site: _cleared(path, source.read(site)))
+
+
+def _cleared(path: Path, table: xr.Dataset) -> xr.Dataset:
+    """Series with markers of missing values missing, and nothing infinite."""
+    for name, values in table.data_vars.items():
+        check_finite(path, str(name), values.values, table.indexes["time"])
+    cleared = without_markers(path, {str(name): values.values for name, values in table.data_vars.items()})
+    return table.assign({name: ("time", values, table[name].attrs) for name, values in cleared.items()})
 
 
 def _fixed(path: Path, name: str, values: xr.DataArray) -> xr.DataArray:
@@ -252,15 +277,21 @@ def _fixed(path: Path, name: str, values: xr.DataArray) -> xr.DataArray:
 
 
 def _recognise(path: Path) -> bool:
-    if path.is_dir():
-        return any((home / "timeseries" / form).is_dir() for home in homes(path) for form in FORMATS)
-    if not path.is_file() or path.suffix not in (".nc", ".nc4"):
-        return False
+    if path.is_dir() and any((home / "timeseries" / form).is_dir() for home in homes(path) for form in FORMATS):
+        return True
+    return _many_in(path) is not None
+
+
+def _many_in(path: Path) -> Path | None:
+    """The NetCDF file of many basins: this one, or the only one in this folder."""
+    files = [one for one in path.glob("*.nc*") if not one.name.startswith(".")] if path.is_dir() else [path]
+    if len(files) != 1 or files[0].suffix not in (".nc", ".nc4") or not files[0].is_file():
+        return None
     try:
-        with netCDF4.Dataset(path) as file:
-            return any(name in file.dimensions for name in _GAUGE)
+        with netCDF4.Dataset(files[0]) as file:
+            return files[0] if any(name in file.dimensions for name in _GAUGE) else None
     except OSError:
-        return False
+        return None
 
 
 LAYOUT = Layout(

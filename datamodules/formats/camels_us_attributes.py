@@ -10,12 +10,12 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
 from mptt.datamodules.preparing.checks import listed
-from mptt.datamodules.reading.tables import MISSING, described, read_text
+from mptt.datamodules.reading.attributes import attribute_table, numbers_of, variables_on_sites
+from mptt.datamodules.reading.tables import read_file
 from mptt.errors import MPTTError, MPTTWarning
 
 ATTRIBUTES = {
@@ -79,7 +79,7 @@ ATTRIBUTES = {
     "geol_porostiy": ("1", "porosity below the soil (so spelt in the data set)"),
     "geol_permeability": ("log10(m2)", "permeability below the soil"),
 }
-
+_NUMBERS = {name for name, (units, _) in ATTRIBUTES.items() if units}
 
 _FOLDER = "camels_attributes_v2.0"
 
@@ -100,7 +100,7 @@ def attribute_files(root: Path, attributes_root: Path | None = None) -> list[Pat
     else:
         folders = [attributes_root / _FOLDER, attributes_root]
         way_out = "Give the folder that has them (doi:10.5065/D6G73C3Q), or"
-    files = next((files for folder in folders if (files := sorted(folder.glob("camels_*.txt")))), None)
+    files = next((files for folder in folders if (files := sorted(folder.glob("camels_*.txt")))), [])
     if not files:
         places = ", nor in ".join(map(str, folders))
         raise MPTTError(f"No attribute file camels_*.txt in {places}. {way_out} read without (attributes=False).")
@@ -114,8 +114,9 @@ def attribute_numbers(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         MPTTError: the file is not as published, or a column is not there or not of numbers.
     """
     table = _attribute_table(path)
-    numbers = {name: _numbers_or_text(table[name]) for name in columns if name in table}
-    if lacking := [name for name in columns if name not in numbers or numbers[name].dtype.kind != "f"]:
+    found = {name: numbers_of(table[name]) for name in columns if name in table}
+    numbers = {name: column for name, column in found.items() if column is not None}
+    if lacking := [name for name in columns if name not in numbers]:
         raise MPTTError(f"{path} has no column of numbers {listed(lacking)}; it has {listed(table.columns)}.")
     return pd.DataFrame(numbers)
 
@@ -145,9 +146,7 @@ def read_attributes(
         for name in map(str, table.columns):
             if name in variables or name in taken:
                 raise MPTTError(f"{path} has a column {name}, which another file has too. Rename one of them.")
-            values = _numbers_or_text(table[name]).reindex(list(basins))
-            array = values.to_numpy(np.float32) if values.dtype.kind == "f" else values.fillna("").to_numpy(np.str_)
-            variables[name] = xr.Variable("site", array, described(*ATTRIBUTES.get(name, ("", name))))
+        variables |= variables_on_sites(table, basins, ATTRIBUTES, ())
     if absent:
         named = listed(f"{basin} (not in {file})" for basin, file in absent.items())
         warnings.warn(f"{len(absent)} of {len(basins)} basins lack attributes: {named}.", MPTTWarning, stacklevel=3)
@@ -155,31 +154,16 @@ def read_attributes(
 
 
 def _attribute_table(path: Path) -> pd.DataFrame:
-    """Fields as text, indexed by gauge id."""
-    lines = read_text(path).decode("utf-8-sig").splitlines()
-    header = [name.strip() for name in lines[0].split(";")]
-    if "gauge_id" not in header:
-        raise MPTTError(
-            f"{path} has no column gauge_id, separated by semicolons; its first line is {lines[0][:200]!r}."
-        )
-    rows = []
-    for number, line in enumerate(lines[1:], start=2):
-        fields = [field.strip() for field in line.split(";")]
-        if line.strip() and len(fields) != len(header):
-            raise MPTTError(
-                f"{path}, line {number}: {len(fields)} fields where the first line names {len(header)}, in"
-                f" {line[:120]!r}. Get an intact copy."
-            )
-        if line.strip():
-            rows.append(fields)
-    table = pd.DataFrame(rows, columns=header, dtype="str").set_index("gauge_id")
+    """Fields as text, missing "", indexed by gauge id of 8 digits.
+
+    Raises:
+        MPTTError: the file is not as published.
+    """
+    table = attribute_table(path, numbers=_NUMBERS)
+    if table is None:
+        first = read_file(path).decode("latin-1").splitlines()[0]
+        raise MPTTError(f"{path} has no column gauge_id; its first line is {first[:200]!r}. Get an intact copy.")
+    table.index = table.index.str.zfill(8)  # tables that went through other programs lose the zeros
     if (twice := table.index.duplicated()).any():
         raise MPTTError(f"{path} has more than one row of gauge {table.index[twice][0]}.")
     return table
-
-
-def _numbers_or_text(column: pd.Series[str]) -> pd.Series[Any]:
-    """Numbers where all fields are; a code with a leading zero, as 01, is text."""
-    column = column.mask(column.isin(MISSING))
-    numbers = pd.to_numeric(column, errors="coerce").astype("float64")
-    return column if (numbers.isna() & column.notna()).any() or column.str.match(r"0\d").any() else numbers

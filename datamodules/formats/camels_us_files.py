@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mptt.datamodules.reading.markers import MARKERS, without_markers
 from mptt.datamodules.reading.tables import TextTable, check_days, read_text
 from mptt.errors import MPTTError
 
@@ -49,8 +50,8 @@ MODEL = {  # column of a model output file: (variable, unit, what it is)
 _DATE = ("year", "mnth", "day")
 _SAME = {"yr": "year", "month": "mnth", "mo": "mnth", "dy": "day"}  # other names of the columns of a date
 _FLOW = {"gauge": "int64", **dict.fromkeys(_DATE, "int64"), "flow": "float64", "flag": "category"}
-_NO_FLOW = -999.0
 _CUBIC_FOOT = 0.028316846592  # m3
+_SPELLINGS = {"mm/day": {"mm/day", "mm/d"}, "W/m2": {"w/m2", "w/m^2"}, "degC": {"c", "degc"}}  # in small letters
 _LARGEST_HEADER = 65_536  # bytes
 
 
@@ -93,12 +94,14 @@ def read_weather(path: Path) -> Stretch:
     _header(path, top)
     # Products differ in case and order, in spaces or tabs, and all write the unit in brackets.
     columns = [re.sub(r"\(.*", "", name).lower() for name in top[3].split()]
+    _check_units(path, top[3].split())
     table, start = _table(path, content, [_SAME.get(name, name) for name in columns], FORCING, 4, top[3])
-    return Stretch(start, table[list(FORCING)].to_numpy(np.float32).T)
+    values = {name: table[name].to_numpy(np.float32) for name in FORCING}
+    return Stretch(start, np.stack(list(without_markers(path.parent, values).values())))
 
 
 def read_flow(path: Path, basin: str, area: float) -> Stretch:
-    """Streamflow in mm/day over an area in m2; -999 and the flag M are missing.
+    """Streamflow in mm/day over an area in m2; -999 and the like and the flag M are missing.
 
     Raises:
         MPTTError: a line is no row of the table, or of another basin.
@@ -109,7 +112,7 @@ def read_flow(path: Path, basin: str, area: float) -> Stretch:
         found = f"{table['gauge'].to_numpy()[other.to_numpy().argmax()]:08d}"
         raise MPTTError(f"{path} has rows of gauge {found}, by its name it is of {basin}.")
     cubic_feet = table["flow"].to_numpy()
-    missing = (cubic_feet == _NO_FLOW) | (table["flag"] == "M").to_numpy()
+    missing = np.isin(cubic_feet, MARKERS) | (table["flag"] == "M").to_numpy()
     depth = cubic_feet * (_CUBIC_FOOT * 86400 * 1000 / area)
     return Stretch(_first_day(text, table), np.where(missing, np.nan, depth).astype(np.float32)[None])
 
@@ -130,6 +133,19 @@ def read_model(path: Path) -> Stretch:
     observed = values[list(MODEL).index("OBS_RUN")]
     observed[observed < 0] = np.nan
     return Stretch(start, values)
+
+
+def _check_units(path: Path, names: Sequence[str]) -> None:
+    """Check the units in brackets after the names of columns.
+
+    Raises:
+        MPTTError: other units than those of the data set.
+    """
+    for name in names:
+        column, _, units = name.partition("(")
+        due = FORCING.get(column.lower(), ("", ""))[0]
+        if due and units and units.rstrip(")").lower() not in _SPELLINGS.get(due, {due.lower()}):
+            raise MPTTError(f"{path}, line 4: the column {name} is not in {due}, as it is in CAMELS-US. Convert it.")
 
 
 def _top(path: Path, content: bytes) -> list[str]:
@@ -171,10 +187,28 @@ def _table(
             f"{path}, line {line}: column(s) {', '.join(missing)} not there once. Due are Year Mnth Day Hr"
             f" {' '.join(due)}, found {names.strip()[:200]!r}."
         )
-    kinds = {name: "int64" if name in _DATE else "float64" for name in columns}
+    kinds = {name: "int64" if name in _DATE else "float64" if name in due else "skip" for name in columns}
     text = TextTable(path, content, kinds, skip=line, separator=None, date_fault=_date_fault)
     table = text.read()
+    _check_end(path, content)
     return table, _first_day(text, table)
+
+
+def _check_end(path: Path, content: bytes) -> None:
+    """Check that the last number has as many decimals as that above it, where no line end shows that it is whole.
+
+    Raises:
+        MPTTError: it has not.
+    """
+    if content.endswith((b"\n", b"\r")):
+        return
+    above, last = ([b"", b"", *content.splitlines()])[-2:]
+    decimals = [len(line.split()[-1].partition(b".")[2]) if line.split() else 0 for line in (above, last)]
+    if decimals[1] < decimals[0]:
+        line = len(content.splitlines())
+        raise MPTTError(
+            f"{path}, line {line}: the file is cut short in its last line, {last.decode()[-60:]!r}. Get an intact copy."
+        )
 
 
 def _first_day(text: TextTable, table: pd.DataFrame) -> np.datetime64:

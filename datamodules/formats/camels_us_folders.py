@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from mptt.datamodules.preparing.checks import listed
+from mptt.datamodules.reading.places import hidden
 from mptt.errors import MPTTError
 
 FOLDERS = ("basin_mean_forcing", "usgs_streamflow")
@@ -43,12 +44,35 @@ def find_product(products: Path, forcing: str) -> Path:
         MPTTError: it is not there; says which are.
     """
     beside = products.parent / forcing
-    there = sorted(path.name for path in products.iterdir() if path.is_dir())
+    there = product_names(products)
     if forcing in there:
         return products / forcing
     if forcing and beside.is_dir() and forcing not in FOLDERS:
         return beside
     raise MPTTError(f"No forcing {forcing!r} in {products}; products there: {listed(there)}.")
+
+
+def product_names(products: Path) -> list[str]:
+    """The folders of products, sorted."""
+    return sorted(path.name for path in products.iterdir() if path.is_dir() and not hidden(path))
+
+
+def usual_product(products: Path) -> str:
+    """The product that most basins have; the first by name of several.
+
+    Raises:
+        MPTTError: there is none.
+    """
+    count = {name: len(_basins_in(products / name)) for name in product_names(products)}
+    if not any(count.values()):
+        like = "<gauge>_lump_<product>_forcing_leap.txt"
+        raise MPTTError(f"No file {like} in folders of {products}. Unpack the data there.")
+    return max(count, key=lambda name: count[name])
+
+
+def _basins_in(folder: Path) -> set[str]:
+    files = (path for path in folder.rglob("*.txt") if not hidden(path, folder))
+    return {match[1] for path in files if (match := FORCING_FILE.fullmatch(path.name))}
 
 
 def find_files(folder: Path, pattern: re.Pattern[str], like: str) -> dict[str, Path]:
@@ -59,7 +83,7 @@ def find_files(folder: Path, pattern: re.Pattern[str], like: str) -> dict[str, P
     """
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*.txt")):
-        if match := pattern.fullmatch(path.name):
+        if not hidden(path, folder) and (match := pattern.fullmatch(path.name)):
             basin = match[1]
             if basin in files:
                 raise MPTTError(f"Basin {basin} has two files, {files[basin]} and {path}; keep one of them.")

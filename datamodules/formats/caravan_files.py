@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from mptt.datamodules.formats.caravan_variables import ATTRIBUTES
 from mptt.datamodules.preparing.checks import listed
 from mptt.datamodules.reading.attributes import attribute_table, joined
+from mptt.datamodules.reading.places import hidden
 from mptt.errors import MPTTError, MPTTWarning
 
 FORMATS = {"netcdf": ".nc", "csv": ".csv"}  # the first has the right of way
+_NUMBERS = {name for name, (units, _) in ATTRIBUTES.items() if units}
 _SITE = re.compile(r"[A-Za-z0-9]+_[\w.\-]+")
 
 
@@ -60,14 +63,15 @@ def find_sources(root: Path, sources: Sequence[str] | None) -> dict[str, Files]:
             for path in _inside(home / "timeseries" / form, odd, root):
                 files = found.setdefault(path.name, Files())
                 for each in sorted([*path.iterdir(), *path.glob("*/*")]):
-                    if each.name.startswith(".") or not each.is_file():
+                    if hidden(each) or hidden(each.parent) or not each.is_file():
                         continue
                     if each.suffix == ending:
                         _take(files.series[form], each)
                     else:
                         odd.append(str(each.relative_to(root)))
         for path in _inside(home / "attributes", odd, root):
-            found.setdefault(path.name, Files()).attributes += sorted(path.rglob("*.csv"))
+            csv = [each for each in sorted(path.rglob("*.csv")) if not hidden(each, path)]
+            found.setdefault(path.name, Files()).attributes += csv
     with_series = sorted(name for name, files in found.items() if files.of(None))
     if not with_series:
         raise MPTTError(_nothing(root))
@@ -93,9 +97,7 @@ def read_attribute_files(name: str, files: Files) -> pd.DataFrame:
     tables: dict[Path, pd.DataFrame] = {}
     without, misspelt = [], []
     for path in files.attributes:
-        if path.name.startswith("."):
-            continue
-        table = attribute_table(path)
+        table = attribute_table(path, numbers=_NUMBERS)
         if table is None:
             without.append(path.name)
             continue
@@ -146,14 +148,16 @@ def _take(files: dict[str, Path], path: Path) -> None:
 def _inside(folder: Path, odd: list[str], root: Path) -> Iterator[Path]:
     """The folders in a folder; files in it are odd."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if hidden(path):
+            continue
         if path.is_dir():
             yield path
-        elif not path.name.startswith("."):
+        else:
             odd.append(str(path.relative_to(root)))
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not hidden(path))
 
 
 def _is_home(folder: Path) -> bool:

@@ -187,6 +187,17 @@ def find_sources(dataset: xr.Dataset, inputs: Sequence[str], derive: Derive) -> 
     return {PET: {"temperature": _temperatures(dataset, named), "latitude": _latitude(dataset, named)}}
 
 
+def series_needed(dataset: xr.Dataset, inputs: Sequence[str], derive: Derive) -> list[str]:
+    """The series of the data set that the inputs are, or are computed from.
+
+    Raises:
+        MPTTError: as of `find_sources`.
+    """
+    computed = to_compute(dataset, inputs, derive)
+    sources = find_sources(dataset, inputs, derive).get(PET, {}).get("temperature", [])
+    return [*(name for name in inputs if name not in computed), *_several(sources)]
+
+
 def add_derived(dataset: xr.Dataset, inputs: Sequence[str], derive: Derive) -> xr.Dataset:
     """The data set with the computed inputs that it lacks, float32 on (site, time).
 

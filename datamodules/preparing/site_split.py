@@ -52,6 +52,17 @@ def split_sites(sites: Sequence[str], site_split: SiteSplit) -> dict[str, list[s
     return {part: [site for site in sites if site in set(chosen[part])] for part in PARTS}
 
 
+def sites_by_name(site_split: SiteSplit | None) -> set[str]:
+    """The sites that a split names; none where it chooses them by chance.
+
+    Raises:
+        MPTTError: a list of ids that cannot be read.
+    """
+    if not isinstance(site_split, Mapping) or set(site_split) != set(PARTS):
+        return set()
+    return {site for part in PARTS for site in _ids(part, site_split[part])}
+
+
 def _by_name(sites: Sequence[str], site_split: Mapping[str, Any]) -> dict[str, list[str]]:
     chosen = {part: _ids(part, site_split[part]) for part in PARTS}
     known = set(sites)

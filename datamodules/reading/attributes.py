@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,29 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from mptt.datamodules.reading.markers import marks_missing, note_of_markers
 from mptt.datamodules.reading.tables import MISSING, described, likely_separator, read_file
 from mptt.errors import MPTTError
 
 
-def attribute_table(path: Path, key: str = "gauge_id") -> pd.DataFrame | None:
+def attribute_table(path: Path, key: str = "gauge_id", numbers: Container[str] = ()) -> pd.DataFrame | None:
     """Read a CSV file of attributes.
 
     Lines that begin with # above the header, columns without a name and empty rows are passed over. Fields stand
-    between commas, semicolons or tabs. The file is UTF-8, or else Latin-1.
+    between commas, semicolons or tabs. The file is UTF-8, or else Latin-1. An id that is written as a number with a
+    decimal point, 2004.0, is the whole number. -999 and the like are missing, with a note.
 
     Args:
         path: of the file.
         key: the column of site ids.
+        numbers: columns that must hold numbers.
 
     Returns:
         Fields as text, "" where missing, indexed by site id; None where the file has no such column.
 
     Raises:
-        MPTTError: it cannot be opened, is empty or binary, has a line of too many or few fields, a column or an id
-            twice.
+        MPTTError: it cannot be opened, is empty or binary, has a line of too many or few fields, or with something else
+            where a number is due, a column or an id twice.
     """
     content = read_file(path)
     if not content.strip() or b"\0" in content:
@@ -61,12 +64,20 @@ def attribute_table(path: Path, key: str = "gauge_id") -> pd.DataFrame | None:
         raise MPTTError(f"{path}, line {remarks + reader.line_num}: {error}. Get an intact copy.") from error
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
         raise MPTTError(f"{path} has more than one column {', '.join(twice)}. Rename or remove one.")
-    table = pd.DataFrame(rows, columns=header, dtype="str").set_index(key)
+    table = pd.DataFrame(rows, columns=header, dtype="str")
+    table = table.assign(**{key: table[key].str.replace(r"^(\d+)\.0+$", r"\1", regex=True)}).set_index(key)
     if (again := table.index.duplicated()).any():
         nth = int(again.argmax())
         raise MPTTError(f"{path}, line {lines[nth]}: a second row of {key} {table.index[nth]}. Keep one of them.")
     table = table[[name for name in table.columns if name]]
-    return table.mask(table.isin(MISSING), "")
+    table = table.mask(table.isin(MISSING), "")
+    for name in table.columns:
+        if name in numbers:
+            _check_numbers(path, table[name], lines)
+    marked = marks_missing(table)
+    if found := [str(name) for name in table.columns if marked[name].any()]:
+        note_of_markers(path, found)
+    return table.mask(marked, "")
 
 
 def joined(tables: Mapping[Path, pd.DataFrame]) -> pd.DataFrame:
@@ -107,7 +118,8 @@ def variables_on_sites(
     """
     found = {}
     for name in map(str, table.columns):
-        numbers = None if name in words else numbers_of(table[name])
+        numeric = texts.get(name, ("", ""))[0] != ""
+        numbers = None if name in words else numbers_of(table[name], numeric)
         column: pd.Series[Any] = table[name] if numbers is None else numbers
         chosen = column.reindex(list(sites), fill_value="" if numbers is None else np.nan)
         array = chosen.to_numpy(np.str_) if numbers is None else chosen.to_numpy(np.float32)
@@ -115,12 +127,22 @@ def variables_on_sites(
     return found
 
 
-def numbers_of(column: pd.Series[str]) -> pd.Series[float] | None:
-    """A column of text as numbers, if every field that is not missing is one."""
+def numbers_of(column: pd.Series[str], zeros: bool = False) -> pd.Series[float] | None:
+    """A column of text as numbers, if every field that is not missing is one; leading zeros make it text, or do not."""
     known = column != ""
     numbers = pd.to_numeric(column.where(known), errors="coerce").astype("float64")
-    coded = column.str.match(r"[+-]?0\d").any()
+    coded = not zeros and column.str.match(r"[+-]?0\d").any()
     return None if coded or (numbers.isna() & known).any() else numbers
+
+
+def _check_numbers(path: Path, column: pd.Series[str], lines: Sequence[int]) -> None:
+    values = pd.to_numeric(column.where(column != "", "0"), errors="coerce").to_numpy(np.float64)
+    if (wrong := ~np.isfinite(values)).any():
+        nth = int(wrong.argmax())
+        raise MPTTError(
+            f"{path}, line {lines[nth]}: {column.name} of {column.index[nth]} is {column.iloc[nth]!r}, not a number."
+            " Correct it, or leave the field empty."
+        )
 
 
 def _from_header(text: str) -> tuple[int, str, str]:

@@ -58,15 +58,17 @@ def chosen_sites(sites: Sites, there: Sequence[str], where: Path) -> list[str]:
     return chosen
 
 
-def complete_sites(dataset: xr.Dataset, inputs: Collection[str], targets: Collection[str], named: bool) -> xr.Dataset:
+def complete_sites(
+    dataset: xr.Dataset, inputs: Collection[str], targets: Collection[str], named: Collection[str]
+) -> xr.Dataset:
     """Only the sites that have every input, and one target at least.
 
     Args:
         dataset: dimensions (site, time).
         inputs: variables (site, time); names that are not there are left for `SeriesDataModule` to refuse.
         targets: likewise.
-        named: whether the sites were asked for by name. Then one that lacks an input is refused; one without target
-            stays: what it would do can be predicted.
+        named: sites that were asked for by name. One that lacks an input is refused; one without target stays: what it
+            would do can be predicted.
 
     Returns:
         The data set, without the other sites, which a warning names.
@@ -79,12 +81,13 @@ def complete_sites(dataset: xr.Dataset, inputs: Collection[str], targets: Collec
     for name in inputs:
         for site in _without(dataset, name):
             lacks.setdefault(sites[site], []).append(name)
-    if lacks and named:
-        found = listed(f"{site} (no {listed(names)})" for site, names in lacks.items())
+    if refused := {site: names for site, names in lacks.items() if site in named}:
+        found = listed(f"{site} (no {listed(names)})" for site, names in refused.items())
         raise MPTTError(f"Sites asked for have no value of an input: {found}. Leave out the sites, or the inputs.")
     bare = [set(_without(dataset, name)) for name in targets if name in dataset.data_vars]
-    for site in sorted(set.intersection(*bare)) if bare and not named else []:
-        lacks.setdefault(sites[site], []).extend(targets)
+    for site in sorted(set.intersection(*bare)) if bare else []:
+        if sites[site] not in named:
+            lacks.setdefault(sites[site], []).extend(targets)
     if not lacks:
         return dataset
     found = listed(f"{site} (no {listed(names)})" for site, names in lacks.items())

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mptt.datamodules.preparing.checks import listed, moments
+from mptt.datamodules.reading.markers import without_markers
 from mptt.datamodules.reading.tables import TextTable, likely_separator, read_text
 from mptt.errors import MPTTError, MPTTWarning
 
@@ -34,17 +35,24 @@ class DailyTable:
     columns: Mapping[str, npt.NDArray[np.float32]]
 
 
-def read_daily_csv(path: Path, date: str = "date", numeric: Callable[[str], bool] = lambda name: True) -> DailyTable:
+def read_daily_csv(
+    path: Path,
+    date: str = "date",
+    numeric: Callable[[str], bool] = lambda name: True,
+    wanted: Callable[[str], bool] = lambda name: True,
+) -> DailyTable:
     """Read a CSV file with a row a day.
 
     Rows may come in any order, and are sorted by date. Lines that begin with # above the header are passed over, and so
-    are columns without a name. Fields stand between commas, semicolons or tabs. Empty fields, NA and NaN are missing.
+    are columns without a name. Fields stand between commas, semicolons or tabs. Empty fields, NA and NaN are missing,
+    and so are -999 and the like, with a note. A note also names a file whose last line has no end: it may be cut short.
 
     Args:
         path: of the file, UTF-8.
         date: the column with the dates, YYYY-MM-DD (a time of 00:00 may follow).
         numeric: of a column's name, whether it must hold numbers. Others may also hold text; those are left out, with a
             warning.
+        wanted: of a column's name, whether it is read.
 
     Raises:
         MPTTError: no such file, not a text file, no row, no such column, a line that is not a row of the table, a date
@@ -53,18 +61,22 @@ def read_daily_csv(path: Path, date: str = "date", numeric: Callable[[str], bool
     content = read_text(path)
     skip, separator, header = _header(path, content, date)
     names = [name or f"(column {nth} without a name)" for nth, name in enumerate(header, start=1)]
-    strict = [name for name in header if name and name != date and numeric(name)]
-    text = TextTable(path, content, _kinds(names, strict), skip, separator, _date_fault(date))
+    read = [name for name in header if name and name != date and wanted(name)]
+    strict = [name for name in read if numeric(name)]
+    text = TextTable(path, content, _kinds(names, [date, *read], strict), skip, separator, _date_fault(date))
     table = text.read()
     if table.empty:
         raise MPTTError(f"{path} has no row below its header. Get an intact copy.")
+    if not content.endswith((b"\n", b"\r")):
+        line = len(content.splitlines())
+        warnings.warn(f"{path}, line {line}, the last, has no end: it may be cut short.", MPTTWarning, stacklevel=3)
     days = _parse(text, table[date])
     order = np.argsort(days, kind="stable")
     step = np.diff(days[order]).astype(np.int64)
     if (step == 0).any():
         _again(date, text)
     check_daily(path, step)
-    loose = {name: _numbers(text, table[name]) for name in header if name and name != date and name not in strict}
+    loose = {name: _numbers(text, table[name]) for name in read if name not in strict}
     if words := [name for name, numbers in loose.items() if numbers is None]:
         warnings.warn(
             f"Columns of text among the series in {path.parent} are left out: {listed(words)}.",
@@ -74,7 +86,7 @@ def read_daily_csv(path: Path, date: str = "date", numeric: Callable[[str], bool
     known = {name: table[name].to_numpy() for name in strict}
     known |= {name: numbers for name, numbers in loose.items() if numbers is not None}
     columns = {name: known[name][order] for name in header if name in known}
-    return DailyTable(days[order].astype("datetime64[s]"), columns)
+    return DailyTable(days[order].astype("datetime64[s]"), without_markers(path.parent, columns))
 
 
 def check_daily(path: Path, step: npt.NDArray[np.int64]) -> None:
@@ -134,8 +146,8 @@ def _header(path: Path, content: bytes, date: str) -> tuple[int, str, list[str]]
     return above + 1, separator, header
 
 
-def _kinds(names: Sequence[str], numbers: Collection[str]) -> dict[str, str]:
-    return {name: "float32" if name in numbers else "str" for name in names}
+def _kinds(names: Sequence[str], read: Collection[str], numbers: Collection[str]) -> dict[str, str]:
+    return {name: "float32" if name in numbers else "str" if name in read else "skip" for name in names}
 
 
 def _numbers(text: TextTable, column: pd.Series[str]) -> npt.NDArray[np.float32] | None:
@@ -146,7 +158,7 @@ def _numbers(text: TextTable, column: pd.Series[str]) -> npt.NDArray[np.float32]
     if right == int(known.sum()):
         return numbers.astype(np.float32)
     if 2 * right >= int(known.sum()):
-        kinds = _kinds(list(text.columns), [str(column.name)])
+        kinds = _kinds(list(text.columns), list(text.columns), [str(column.name)])
         strict = TextTable(text.path, text.content, kinds, text.skip, text.separator, text.date_fault)
         strict.refuse(f"{column.name} holds numbers and text")
     return None

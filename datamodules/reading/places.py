@@ -59,6 +59,12 @@ def is_zarr(place: Place) -> bool:
     return any(exists(f"{place}/{name}") for name in ZARR_FILES)
 
 
+def hidden(path: Path, root: Path | None = None) -> bool:
+    """Whether a file or folder, or one between it and a root, is of the file system's own: .DS_Store, ._a, __MACOSX."""
+    names = (path.name,) if root is None else path.relative_to(root).parts
+    return any(name.startswith((".", "__")) or name.lower() in ("thumbs.db", "desktop.ini") for name in names)
+
+
 def files_in(folder: Place) -> list[Place]:
     """The files of a folder, sorted, hidden ones left out."""
     if isinstance(folder, Path):

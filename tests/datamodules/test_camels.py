@@ -96,7 +96,7 @@ def test_every_variable_says_what_it_is(country, doi, request):
 
 
 def test_columns_and_rows_come_in_any_order_with_semicolons_and_any_line_end(swiss):
-    text = "\ufeff" + "\r\n".join([f"{RAIN};date;extra(kg);{SPEC}", "2;2000-01-02;9;NaN", "1;2000-01-01;8;4"])
+    text = "\ufeff" + "\r\n".join([f"{RAIN};date;extra(kg);{SPEC}", "2;2000-01-02;9;NaN", "1;2000-01-01;8;4", ""])
     ch_file(swiss, "2002").write_bytes(text.encode())
     dataset = read_camels(swiss, sites=["2002"])
     np.testing.assert_array_equal(dataset["streamflow"], [[4, NAN]])
@@ -109,6 +109,17 @@ def test_another_unit_in_the_header_is_refused(swiss):
     write_series(ch_file(swiss, "2002"), {"swe(m)": [0.1]})
     with pytest.raises(MPTTError, match=r"_2002\.csv: the column swe\(m\) is in m; in CAMELS-CH swe is in mm"):
         read_camels(swiss)
+
+
+def test_ids_written_as_numbers_with_a_point_are_whole(swiss):
+    write_ch_attributes(swiss, "topographic_attributes", ["gauge_id,area", "2002.0,10.5", "0301,2"])
+    assert read_camels(swiss)["area"].values.tolist() == [2, 10.5]
+
+
+def test_streamflow_is_made_though_only_streamflow_is_asked_for(british):
+    write_series(gb_file(british / "data", "10002"), {"discharge_vol": [3.25], "pet": [1.0]}, "1970-10-01")
+    dataset = camels_source(british, variables=["streamflow"]).dataset(["streamflow"])
+    np.testing.assert_allclose(dataset["streamflow"], [[3.25 * 86.4 / 325]], rtol=1e-6)
 
 
 def test_streamflow_is_made_from_discharge_and_area_where_there_is_none(swiss):

@@ -1,4 +1,5 @@
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -390,16 +391,16 @@ def test_weather_files_cut_short(root, lines):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["id;a", "01000001;1"], "has no column gauge_id, separated by semicolons; its first line is 'id;a'"),
+        (["id;a", "01000001;1"], "has no column gauge_id; its first line is 'id;a'"),
         (
             ["gauge_id;a;b", "01000001;1;2", "12000002;1"],
-            "camels_vege.txt, line 3: 2 fields where the first line names 3",
+            "camels_vege.txt, line 3: 2 fields where the header names 3",
         ),
         (
             ["gauge_id;a", "01000001;1", "12000002;1;4"],
-            "line 3: 3 fields where the first line names 2, in '12000002;1;4'",
+            "line 3: 3 fields where the header names 2, in '12000002;1;4'",
         ),
-        (["gauge_id;a", "01000001;1", "01000001;2"], "more than one row of gauge 01000001"),
+        (["gauge_id;a", "01000001;1", "01000001;2"], "camels_vege.txt, line 3: a second row of gauge_id 01000001"),
         (["gauge_id;gauge_name", "01000001;a", "12000002;b"], "column gauge_name, which another file has too"),
     ],
 )
@@ -620,11 +621,100 @@ def test_subset_without_areas(root):
     with pytest.raises(MPTTError, match=r'basins="531" needs camels_topo.txt.*531_basin_list.txt, an id a line'):
         read(root, basins="531")
     write_attributes(root, topo=["gauge_id;area_gages2", "01000001;wide"])
+    with pytest.raises(MPTTError, match=r"camels_topo.txt, line 2: area_gages2 of 01000001 is 'wide', not a number"):
+        read(root, basins="531")
+    write_attributes(root, topo=["gauge_id;elev_mean", "01000001;3"])
     with pytest.raises(MPTTError, match="no column of numbers area_gages2, area_geospa_fabric"):
         read(root, basins="531")
     write_areas(root, "06000006;1000;1000")
     with pytest.raises(MPTTError, match=r"none of the 1 basins .* is complete in"):
         read(root, basins="531")
+
+
+# Files that went through other hands
+
+
+def weather_of_first(root):
+    return next((root / "basin_mean_forcing").rglob("01000001_*"))
+
+
+@pytest.mark.parametrize("marker", ["-999.00", "-9999"])
+def test_markers_of_missing_weather_are_missing_with_a_note(root, marker):
+    path = weather_of_first(root)
+    path.write_text(path.read_text().replace("2003.25", marker))
+    with pytest.warns(MPTTWarning, match=f"In {path.parent} .* are taken for missing values: prcp"):
+        rain = read(root)["prcp"].values[0]
+    assert np.flatnonzero(np.isnan(rain)).tolist() == [3]
+
+
+@pytest.mark.parametrize("cut", [2, 3, 4])
+def test_a_last_number_cut_short_is_refused_by_line(root, cut):
+    path = weather_of_first(root)
+    path.write_text(path.read_text()[:-cut])
+    with pytest.raises(MPTTError, match=f"{path}, line 14: the file is cut short in its last line, '.*70"):
+        read(root)
+
+
+def test_a_file_may_end_without_a_line_end(root):
+    expected = read(root)
+    for path in root.rglob("*.txt"):
+        path.write_text(path.read_text()[:-1])
+    xr.testing.assert_identical(read(root), expected)
+
+
+@pytest.mark.parametrize(("column", "other"), [("PRCP(mm/day)", "PRCP(in/day)"), ("Tmax(C)", "Tmax(F)")])
+def test_a_column_in_other_units_is_refused(root, column, other):
+    path = weather_of_first(root)
+    path.write_text(path.read_text().replace(column, other))
+    with pytest.raises(MPTTError, match=f"{re.escape(f'{path}, line 4: the column {other}')} is not in"):
+        read(root)
+
+
+def test_further_columns_may_hold_anything(root):
+    expected = read(root)
+    path = weather_of_first(root)
+    top, rows = path.read_text().split(PLAIN + "\n")
+    path.write_text(top + PLAIN + "\tq\n" + rows.replace("\n", "\tx\n"))
+    xr.testing.assert_identical(read(root), expected)
+
+
+@pytest.mark.parametrize("written", ["1000001", "1000001.0", '"01000001"'])
+def test_attribute_ids_may_have_lost_their_zeros(root, written):
+    write_attributes(root, vege=["gauge_id;frac_forest", f"{written};0.5", "12000002;0.25"])
+    assert read(root)["frac_forest"].values.tolist() == [0.5, 0.25]
+
+
+def test_an_attribute_that_is_no_number_is_refused_by_line(root):
+    write_attributes(root, vege=["gauge_id;frac_forest", "01000001;much"])
+    with pytest.raises(MPTTError, match=r"camels_vege.txt, line 2: frac_forest of 01000001 is 'much', not a number"):
+        read(root)
+
+
+def test_what_a_mac_leaves_behind_is_passed_over(root):
+    path = weather_of_first(root)
+    for folder in (path.parent, path.parents[1], path.parents[2]):
+        (folder / f"._{path.name}").write_bytes(b"\0")
+        (folder / "__MACOSX" / "01").mkdir(parents=True)
+        (folder / "__MACOSX" / "01" / path.name).write_bytes(b"\0")
+    assert read(root).sizes["site"] == 2
+
+
+def test_without_a_product_that_of_most_basins_is_taken_with_a_note(root):
+    write_weather(root / "basin_mean_forcing" / "daymet" / "01000001_lump_cida_forcing_leap.txt")
+    with pytest.warns(MPTTWarning, match="that of nldas, which most basins have; say another with forcing: daymet"):
+        source = camels_us_source(root)
+    assert source.sites == ["01000001", "12000002"]
+    assert source.settings["init_args"]["forcing"] == "nldas"
+    with pytest.warns(MPTTWarning, match="that of nldas"):
+        assert CAMELSUSDataModule(root, forcing=None).load().sizes["site"] == 2
+
+
+def test_without_attribute_files_a_source_opens_and_attributes_are_refused_when_asked_for(tmp_path):
+    write_basin(tmp_path, "01000001")
+    with pytest.warns(MPTTWarning, match=r"the attributes of the forcing files only: No attribute file camels_\*.txt"):
+        assert set(camels_us_source(tmp_path).attributes.data_vars) == {"latitude", "elevation", "area"}
+    with pytest.raises(MPTTError, match=r"No attribute file camels_\*.txt"):
+        CAMELSUSDataModule(tmp_path, forcing="nldas", attributes=["aridity"]).load()
 
 
 # Attribute files elsewhere, sources

@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -182,7 +183,7 @@ def test_csv_and_netcdf_archives_side_by_side_are_one(root, tmp_path_factory):
 
 def test_rows_and_columns_may_come_in_any_order_and_with_any_line_end(root):
     text = "\ufeff" + "\r\n".join(
-        ["streamflow,,date,empty,total_precipitation_sum", "2.5,x,2000-01-02,,7", ",y,2000-01-01 00:00:00,,6"]
+        ["streamflow,,date,empty,total_precipitation_sum", "2.5,x,2000-01-02,,7", ",y,2000-01-01 00:00:00,,6", ""]
     )
     csv_of(root).write_bytes(text.encode())
     dataset = read_caravan(root, ["camels"])
@@ -190,6 +191,66 @@ def test_rows_and_columns_may_come_in_any_order_and_with_any_line_end(root):
     np.testing.assert_array_equal(dataset[RAIN], [[6, 7]])
     assert np.isnan(dataset["empty"]).all()
     assert set(dataset.data_vars) == {FLOW, RAIN, "empty", "p_mean", "aridity", "gauge_name", "area"}
+
+
+@pytest.mark.parametrize("marker", ["-999", "-9999.0", "-99999"])
+def test_markers_of_missing_values_are_missing_with_a_note(root, marker):
+    csv_of(root).write_text(f"date,{FLOW},{RAIN}\n2000-01-01,{marker},1\n2000-01-02,-99,2\n")
+    with pytest.warns(MPTTWarning, match=r"csv/camels -999, -9999 and -99999 are taken for missing values: streamflow"):
+        dataset = read_caravan(root, ["camels"])
+    np.testing.assert_array_equal(dataset[FLOW], [[np.nan, -99]])
+
+
+def test_markers_in_netcdf_are_missing_and_infinite_values_refused(root):
+    with netCDF4.Dataset(nc_of(root), "a") as file:
+        file[FLOW][1] = -999
+    with pytest.warns(MPTTWarning, match="are taken for missing values: streamflow"):
+        dataset = read_caravan(root, ["hysets"])
+    assert np.isnan(dataset[FLOW].values[0, 1])
+    with netCDF4.Dataset(nc_of(root), "a") as file:
+        file[FLOW][1] = np.inf
+    with pytest.raises(MPTTError, match=rf"{nc_of(root)}: streamflow is infinite on \d{{4}}-\d\d-\d\d, 1 time"):
+        read_caravan(root, ["hysets"])
+
+
+def test_a_last_line_without_end_is_named(root):
+    csv_of(root).write_text(f"date,{FLOW}\n2000-01-01,1.25\n2000-01-02,1.2")
+    with pytest.warns(MPTTWarning, match=f"{csv_of(root)}, line 3, the last, has no end: it may be cut short"):
+        read_caravan(root, ["camels"])
+
+
+def test_csv_columns_that_are_not_needed_are_not_read(root):
+    csv_of(root).write_text(f"date,{RAIN},{FLOW},u_component_of_wind_10m_mean\n2000-01-01,1,2,gale\n")
+    dataset = caravan_source(root, ["camels"], variables=[FLOW]).dataset([FLOW])
+    assert dataset[FLOW].values.tolist() == [[2]]
+    with pytest.raises(MPTTError, match=f"{csv_of(root)}, line 2: u_component_of_wind_10m_mean is 'gale'"):
+        read_caravan(root, ["camels"])
+    csv_of(root).write_text(f"date,{RAIN},{FLOW},u_component_of_wind_10m_mean\n2000-01-01,1,2,3\n2000-01-02,1,2\n")
+    with pytest.raises(MPTTError, match=f"{csv_of(root)}, line 3: 3 fields where 4 are due"):
+        caravan_source(root, ["camels"], variables=[FLOW]).dataset([FLOW])
+
+
+def test_what_a_mac_or_windows_leaves_behind_is_passed_over(root):
+    for folder in (csv_of(root).parent, csv_of(root).parents[1], root / "attributes" / "camels", root / "attributes"):
+        for name in (".DS_Store", "._camels_01.csv", "Thumbs.db", "desktop.ini"):
+            (folder / name).write_bytes(b"\0")
+        (folder / "__MACOSX").mkdir()
+        (folder / "__MACOSX" / "camels_01.csv").write_bytes(b"\0")
+    assert read_caravan(root).sizes["site"] == 2
+
+
+@pytest.mark.parametrize("wrong", ["NULL", "2,5", "12 km2", "inf"])
+def test_an_attribute_that_is_no_number_is_refused_by_line(root, wrong):
+    lines = ["gauge_id,area,xyz", "camels_01,1,a", f'camels_02,"{wrong}",b']
+    path = write_attributes(root, "camels", "attributes_other_camels.csv", lines)
+    with pytest.raises(MPTTError, match=f"{path}, line 3: area of camels_02 is '{wrong}', not a number"):
+        read_caravan(root, ["camels"])
+
+
+def test_an_attribute_of_minus_999_is_missing_with_a_note(root):
+    path = write_attributes(root, "camels", "attributes_other_camels.csv", ["gauge_id,area", "camels_01,-999.0"])
+    with pytest.warns(MPTTWarning, match=f"{path} -999, -9999 and -99999 are taken for missing values: area"):
+        assert np.isnan(read_caravan(root, ["camels"])["area"]).all()
 
 
 def test_days_that_a_record_lacks_are_missing_with_a_note(root):
@@ -427,6 +488,25 @@ def test_one_file_of_many_basins(many):
         read_caravan(many, sources=["camelsgb"])
 
 
+def test_a_folder_of_one_such_file_is_read(many):
+    (many.parent / ".DS_Store").write_bytes(b"\0")
+    assert LAYOUT.recognise(many.parent)
+    xr.testing.assert_identical(read_caravan(many.parent).drop_attrs(), read_caravan(many).drop_attrs())
+    (many.parent / "more.nc").write_bytes(many.read_bytes())
+    assert not LAYOUT.recognise(many.parent)
+
+
+def test_markers_in_one_file_are_missing_and_ids_whole(tmp_path):
+    flow = np.array([[1.0, -999.0, 2.0]])
+    dataset = xr.Dataset({FLOW: (("time", "gauge_id"), flow.T)}, {"gauge_id": [2004.0], "time": np.arange(3)})
+    dataset["time"].attrs["units"] = "days since 2000-01-01"
+    dataset.to_netcdf(tmp_path / "one.nc")
+    with pytest.warns(MPTTWarning, match="are taken for missing values: streamflow"):
+        found = read_caravan(tmp_path)
+    assert found["site"].values.tolist() == ["2004"]
+    np.testing.assert_array_equal(found[FLOW], [[1, np.nan, 2]])
+
+
 def test_one_file_without_the_dimensions_is_refused(tmp_path):
     xr.Dataset({FLOW: ("x", [1.0, 2.0])}).to_netcdf(tmp_path / "other.nc")
     with pytest.raises(MPTTError, match=r"other\.nc has no dimension basin_id or gauge_id with a coordinate; found x"):
@@ -471,6 +551,32 @@ def test_a_site_asked_for_must_have_its_inputs_and_may_lack_the_target(tmp_path)
     with pytest.warns(MPTTWarning, match="No value of streamflow in the .* part of 1 site.*x_2"):
         data.setup("fit")
     assert data.sites == ["x_2", "x_1"]
+
+
+def test_computed_inputs_are_not_asked_of_the_files_but_what_they_are_made_from_is(tmp_path):
+    write_trio(tmp_path)
+    lines = ["gauge_id,gauge_lat", "x_1,47", "x_2,47", "x_3,47"]
+    write_attributes(tmp_path, "x", "attributes_caravan_x.csv", lines)
+    data = CaravanDataModule(tmp_path, inputs=[RAIN, "doy_sin", "pet_oudin"], window=30, stride=15)
+    with pytest.warns(
+        MPTTWarning, match=r"2 of 3 sites left out: x_3 \(no temperature_2m_mean\), x_2 \(no streamflow\)"
+    ):
+        data.setup("fit")
+    assert data.sites == ["x_1"]
+    assert next(iter(data.train_dataloader()))["x"].isfinite().all()
+
+
+def test_a_site_that_a_split_names_may_lack_the_target(tmp_path):
+    write_trio(tmp_path)
+    series = random_series(["temperature_2m_mean"], 400)
+    for gauge in ("x_4", "x_5"):
+        write_csv(tmp_path, "x", gauge, series)
+    split = {"train": ["x_1"], "validation": ["x_4"], "test": ["x_5", "x_2"]}
+    data = CaravanDataModule(tmp_path, inputs=[RAIN], split=None, site_split=split, window=30, stride=15)
+    with pytest.warns(MPTTWarning) as caught:
+        data.setup("fit")
+    assert data.sites == ["x_1", "x_2", "x_4", "x_5"]
+    assert not any("left out" in str(note.message) and "x_2" in str(note.message) for note in caught)
 
 
 def test_no_complete_site_is_an_error(tmp_path):
