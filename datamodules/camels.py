@@ -13,11 +13,9 @@ import pandas as pd
 import xarray as xr
 
 from mptt.datamodules.formats.camels_countries import COUNTRIES, Country
-from mptt.datamodules.preparing.checks import check_choice, listed, site_names
-from mptt.datamodules.preparing.derived import series_needed
-from mptt.datamodules.preparing.site_split import sites_by_name
+from mptt.datamodules.preparing.checks import check_choice, listed
 from mptt.datamodules.reading.attributes import attribute_table, joined, variables_on_sites
-from mptt.datamodules.reading.choosing import Sites, chosen_sites, complete_sites, named_sites
+from mptt.datamodules.reading.choosing import Sites, chosen_sites, named_sites
 from mptt.datamodules.reading.daily import read_daily_csv
 from mptt.datamodules.reading.places import hidden
 from mptt.datamodules.reading.source import Layout, Source
@@ -93,8 +91,7 @@ class CAMELSDataModule(SeriesDataModule):
         dataset = camels_source(self.root, self.country, self.sites_chosen, self.simulated, self.needed).dataset(
             self.needed
         )
-        named = sites_by_name(self.site_split) if self.sites_chosen is None else set(site_names(dataset))
-        return complete_sites(dataset, series_needed(dataset, self.inputs, self.derive), self.targets, named)
+        return self.usable(dataset, self.sites_chosen is not None)
 
 
 def read_camels(

@@ -25,10 +25,8 @@ from mptt.datamodules.formats.caravan_series import (
 )
 from mptt.datamodules.formats.caravan_variables import ATTRIBUTES, WORDS, about_attribute
 from mptt.datamodules.preparing.checks import check_choice, listed, site_names
-from mptt.datamodules.preparing.derived import series_needed
-from mptt.datamodules.preparing.site_split import sites_by_name
 from mptt.datamodules.reading.attributes import variables_on_sites
-from mptt.datamodules.reading.choosing import Sites, chosen_sites, complete_sites, named_sites
+from mptt.datamodules.reading.choosing import Sites, chosen_sites, named_sites
 from mptt.datamodules.reading.daily import sorted_days
 from mptt.datamodules.reading.markers import without_markers
 from mptt.datamodules.reading.opening import open_dataset
@@ -119,8 +117,7 @@ class CaravanDataModule(SeriesDataModule):
         """Read the variables that are needed, of the sites that have them."""
         source = caravan_source(self.root, self.sources, self.sites_chosen, self.format, False, self.needed)
         dataset = source.dataset(self.needed)
-        named = sites_by_name(self.site_split) if self.sites_chosen is None else set(site_names(dataset))
-        return complete_sites(dataset, series_needed(dataset, self.inputs, self.derive), self.targets, named)
+        return self.usable(dataset, self.sites_chosen is not None)
 
 
 def read_caravan(

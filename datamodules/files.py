@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 
 from mptt.datamodules.preparing.checks import listed
-from mptt.datamodules.reading.choosing import complete_sites
 from mptt.datamodules.reading.finding import find_files
 from mptt.datamodules.reading.frames import TableForm
 from mptt.datamodules.reading.joining import join_arrays, join_tables, only_sites
@@ -99,7 +98,7 @@ class FilesDataModule(SeriesDataModule):
     def load(self) -> xr.Dataset:
         """Read the variables that are needed, of the sites that have every input."""
         read = read_files(self.path, variables=self.needed, **self.reading)
-        return complete_sites(read, self.inputs, self.targets, named=self.reading["sites"] is not None)
+        return self.usable(read, self.reading["sites"] is not None)
 
 
 def read_files(

@@ -13,7 +13,6 @@ from mptt.datamodules.formats.fluxnet_files import choose_products, holds_produc
 from mptt.datamodules.formats.fluxnet_quality import Quality, check_quality, keep_good, trimmed
 from mptt.datamodules.formats.fluxnet_tables import make_days, read_product
 from mptt.datamodules.formats.fluxnet_variables import CITATION, FINE, LICENSE, STEPS
-from mptt.datamodules.reading.choosing import complete_sites
 from mptt.datamodules.reading.source import Layout, Source
 from mptt.datamodules.series import SeriesDataModule
 from mptt.errors import MPTTError
@@ -84,7 +83,7 @@ class FLUXNETDataModule(SeriesDataModule):
             self.quality,
             self.needed,
         )
-        return complete_sites(read, self.inputs, self.targets, named=self.sites_read is not None)
+        return self.usable(read, self.sites_read is not None)
 
 
 def read_fluxnet(

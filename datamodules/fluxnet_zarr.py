@@ -12,7 +12,6 @@ from mptt.datamodules.formats.fluxnet_quality import Quality, check_quality, kee
 from mptt.datamodules.formats.fluxnet_variables import CITATION, LICENSE, is_quality
 from mptt.datamodules.preparing.checks import listed
 from mptt.datamodules.reading.arrays import open_arrays
-from mptt.datamodules.reading.choosing import complete_sites
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.datamodules.reading.places import is_zarr, place_of
 from mptt.datamodules.reading.resampling import daily as to_days
@@ -74,7 +73,7 @@ class FLUXNETZarrDataModule(SeriesDataModule):
         read = read_fluxnet_zarr(
             self.path, self.sites_read, self.daily, self.least_good, self.quality, self.utc_offset, self.needed
         )
-        return complete_sites(read, self.inputs, self.targets, named=self.sites_read is not None)
+        return self.usable(read, self.sites_read is not None)
 
 
 def read_fluxnet_zarr(

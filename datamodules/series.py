@@ -28,7 +28,7 @@ from mptt.datamodules.batching.stretches import conditional_stretches, independe
 from mptt.datamodules.batching.surveying import survey_parts
 from mptt.datamodules.namespaces import LightningDataModule
 from mptt.datamodules.preparing.checks import check_complete, check_dataset, check_within, site_names
-from mptt.datamodules.preparing.derived import Derive, check_derive, derived_sources, to_compute
+from mptt.datamodules.preparing.derived import Derive, check_derive, derived_sources, series_needed, to_compute
 from mptt.datamodules.preparing.encoding import AttributesMissing, AttributesText, Encoded, encode_of
 from mptt.datamodules.preparing.filling import FillSettings, as_fills, filled_lines, mask_name, masked_inputs
 from mptt.datamodules.preparing.flat import FlatSeries
@@ -38,10 +38,11 @@ from mptt.datamodules.preparing.preparation import Preparation
 from mptt.datamodules.preparing.records import Records
 from mptt.datamodules.preparing.scaling import Scaler
 from mptt.datamodules.preparing.site_scaling import SiteScaler
-from mptt.datamodules.preparing.site_split import SiteSplit
+from mptt.datamodules.preparing.site_split import SiteSplit, sites_by_name
 from mptt.datamodules.preparing.sites import use_sites
 from mptt.datamodules.preparing.standardised import Scalers
 from mptt.datamodules.preparing.survey import PartSurvey
+from mptt.datamodules.reading.choosing import complete_sites
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.datamodules.settings import Evaluation, LaggedTarget, TargetScaling, as_names, check_settings
 from mptt.errors import MPTTError
@@ -223,6 +224,17 @@ class SeriesDataModule(LightningDataModule):
         if self._dataset is None:
             raise MPTTError(f"{type(self).__name__} has no dataset; pass one, or override load().")
         return open_dataset(self._dataset)
+
+    def usable(self, dataset: xr.Dataset, asked: bool) -> xr.Dataset:
+        """Of a reader's data set the sites that have what this module needs; a warning names the others.
+
+        Args:
+            dataset: dimensions (site, time).
+            asked: whether its sites were asked for by name; one that was, here or in `site_split`, is refused if it
+                lacks an input.
+        """
+        named = set(site_names(dataset)) if asked else sites_by_name(self.site_split)
+        return complete_sites(dataset, series_needed(dataset, self.inputs, self.derive), self.targets, named)
 
     def setup(self, stage: str | None = None) -> None:
         """Read, derive, fill, check, split, cut, scale and lag; once, whatever the stage."""
