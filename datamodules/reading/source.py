@@ -17,6 +17,9 @@ from mptt.datamodules.reading.axes import Axis, Period, periods_of
 from mptt.datamodules.reading.blocks import BlockReader
 from mptt.errors import MPTTError, MPTTWarning
 
+# The argument with which a DataModule chooses sites, where it is not `sites`; "" where it has none.
+_CHOOSES = {"SeriesDataModule": "", "SWATDataModule": "", "CAMELSUSDataModule": "basins"}
+
 
 @dataclass(frozen=True)
 class Source:
@@ -114,10 +117,9 @@ class Source:
         position = {site: nth for nth, site in enumerate(self.sites)}
         kept = self.attributes.isel(site=[position[site] for site in sites])
         settings = dict(self.settings)
-        given = dict(settings.get("init_args", {}))
         # Where the DataModule can choose sites, its configuration chooses these.
-        if word := next((word for word in ("sites", "basins") if word in given), None):
-            settings["init_args"] = {**given, word: list(sites)}
+        if word := _CHOOSES.get(settings.get("class_path", "SeriesDataModule"), "sites"):
+            settings["init_args"] = {**settings["init_args"], word: list(sites)}
         return Source(self.kind, self.path, list(sites), self.read, kept, self.about, settings, self.glance)
 
 
