@@ -55,7 +55,8 @@ def inspect(
     """Say what a data set on disk holds, draw it, and suggest a configuration.
 
     Prints sites, period, variables with units and missing values, attributes, licence and citation. Writes inspect.png
-    and inspect.pdf, missing.csv (sites x variables) and config.yaml, for `mptt fit --config`, into a folder.
+    and inspect.pdf, missing.csv (sites x variables), attributes.csv (a row a site) and config.yaml, for `mptt fit
+    --config`, into a folder.
 
     Args:
         path: of the data set, as downloaded, or a store.
@@ -77,7 +78,11 @@ def inspect(
         raise MPTTError(f"{folder} cannot be made ({error.strerror}); choose another --out.") from error
     save(data_set(found), folder / "inspect")
     found.missing().to_csv(folder / "missing.csv", float_format="%.6g")
-    console.print(f"written to {folder}: inspect.png, inspect.pdf, missing.csv", soft_wrap=True, highlight=False)
+    written = ["inspect.png", "inspect.pdf", "missing.csv"]
+    if len(source.attributes.data_vars):
+        source.attributes.to_dataframe().to_csv(folder / "attributes.csv")
+        written.append("attributes.csv")
+    console.print(f"written to {folder}: {', '.join(written)}", soft_wrap=True, highlight=False)
     if len(found.variables) > 1:
         config = _keep_config(folder, suggest(found, all_sites=sites is None))
         line = shlex.join(["mptt", "fit", "--config", str(config), "--run_dir", f"runs/{folder.resolve().name}"])

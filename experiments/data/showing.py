@@ -89,6 +89,9 @@ class Download:
         self._progress.update(self._tasks[name], completed=done)
 
 
+ATTRIBUTES = 20  # shown; Caravan has hundreds
+
+
 def show(survey: Survey, console: Console) -> None:
     """Print what a data set holds."""
     source, index = survey.source, survey.axis.index
@@ -148,7 +151,8 @@ def _attributes(survey: Survey) -> Table:
     table = Table(title="Attributes on (site,)", title_justify="left", box=SIMPLE_HEAD)
     for column in ("attribute", "units", "values", "missing at", "what"):
         table.add_column(column, overflow="fold")
-    for name, values in survey.source.attributes.data_vars.items():
+    attributes = survey.source.attributes
+    for name, values in list(attributes.data_vars.items())[:ATTRIBUTES]:
         numbers = values.dtype.kind in "fiub"
         known = values.values[~pd.isna(values.values) if numbers else values.values.astype(object) != ""]
         if not len(known):
@@ -160,6 +164,8 @@ def _attributes(survey: Survey) -> Table:
         lacking = values.sizes["site"] - len(known)
         units, meaning = (str(values.attrs.get(word, "")) for word in ("units", "long_name"))
         table.add_row(*map(Text, (str(name), units, what, f"{lacking} site(s)" if lacking else "", meaning)))
+    if (more := len(attributes.data_vars) - ATTRIBUTES) > 0:
+        table.add_row(Text(f"and {more} more, in attributes.csv", style="italic"))
     return table
 
 

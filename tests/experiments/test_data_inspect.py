@@ -389,11 +389,29 @@ def test_suggested_configuration_trains(
     assert scores["site"][scores["rmse"].isna()].tolist() == (["000"] if steps == 1500 else [])
 
 
+def test_only_the_first_of_many_attributes_are_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    many = {f"soil_{nth:02d}": ("site", np.array([1.0, 2.0], np.float32)) for nth in range(25)}
+    series = {name: (("site", "time"), np.random.default_rng(0).random((2, 400))) for name in ("rain", "flow")}
+    xr.Dataset({**series, **many}, {"site": ["a", "b"], "time": days(400)}).to_netcdf(tmp_path / "many.nc")
+    main(["data", "inspect", str(tmp_path / "many.nc"), "--quiet"])
+    said = capsys.readouterr().out
+    assert "soil_19" in said
+    assert "soil_20" not in said
+    assert "and 5 more, in attributes.csv" in said
+    assert pd.read_csv("inspect/many/attributes.csv")["soil_24"].tolist() == [1.0, 2.0]
+
+
 def test_inspect_writes_its_files_and_leaves_edited_configurations_alone(tmp_path: Path) -> None:
     store = basins(tmp_path, steps=400)
     main(["data", "inspect", str(store), "--quiet"])
     folder = Path("inspect/basins")
-    assert {one.name for one in folder.iterdir()} == {"inspect.png", "inspect.pdf", "missing.csv", "config.yaml"}
+    tables = {"missing.csv", "attributes.csv"}
+    assert {one.name for one in folder.iterdir()} == {"inspect.png", "inspect.pdf", "config.yaml", *tables}
+    attributes = pd.read_csv(folder / "attributes.csv", dtype={"site": str}, index_col="site")
+    with xr.open_dataset(store) as there:
+        fixed = [name for name, values in there.data_vars.items() if values.dims == ("site",)]
+        assert attributes.index.tolist() == ["000", "001", "002"]
+        assert sorted(attributes.columns) == sorted(fixed)
     missing = pd.read_csv(folder / "missing.csv", dtype={"site": str}, index_col="site")
     assert missing.index.tolist() == ["000", "001", "002"]
     assert missing["rain"].tolist() == [0.0, 0.0, 0.0]
