@@ -28,7 +28,7 @@ Measured = dict[str, float]
 
 
 def bench_data(
-    repeats: int = 3, sites: int = 671, steps: int = 400, hidden: int = 64, out: str = "runs/bench_data.json"
+    repeats: int = 3, sites: int = 671, steps: int = 150, hidden: int = 64, out: str = "runs/bench_data.json"
 ) -> None:
     """Measure series in memory and from a store, print a table, write JSON.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Values = Mapping[str, npt.NDArray[np.float32]]  # name of a variable: (site, time)
 Mask = npt.NDArray[np.bool_]
+ONLY_CHOSEN = "only chosen variables"  # in the encoding of a data set of which not all variables were read
 
 
 def check_whole(least: int, **settings: Any) -> None:
@@ -241,7 +242,10 @@ def _check_variable(dataset: xr.Dataset, role: str, name: str, dims: tuple[str, 
         there = _of_dims(dataset, dims)
         lower = {other.lower(): other for other in there}
         near = [lower[key] for key in difflib.get_close_matches(str(name).lower(), lower, n=3, cutoff=0.5)]
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {listed(there)}."
+        if dataset.encoding.get(ONLY_CHOSEN):
+            hint = f"Of the names asked for there are {listed(there)}; `mptt data inspect` lists all that there are."
+        else:
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {listed(there)}."
         raise MPTTError(f"The data set has no {role} variable {name!r}. {hint}")
     variable = dataset[name]
     if set(variable.dims) != set(dims):

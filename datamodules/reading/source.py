@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mptt.datamodules.preparing.checks import check_sites, listed, site_names
+from mptt.datamodules.preparing.checks import ONLY_CHOSEN, check_sites, listed, site_names
 from mptt.datamodules.reading.axes import Axis, Period, periods_of
 from mptt.datamodules.reading.blocks import BlockReader
 from mptt.errors import MPTTError, MPTTWarning
@@ -75,7 +75,9 @@ class Source:
         there = [name for name in self.attributes.data_vars if variables is None or name in variables]
         kept = {name: self.attributes[name].variable for name in there}
         coords = {"site": ("site", np.array(list(self.sites), dtype=np.str_)), "time": axis.index}
-        return xr.Dataset({**filled, **kept}, coords).assign_attrs(self.about)
+        dataset = xr.Dataset({**filled, **kept}, coords).assign_attrs(self.about)
+        dataset.encoding = {} if variables is None else {ONLY_CHOSEN: True}
+        return dataset
 
     def axis(self, times: Mapping[str, pd.Index | Period]) -> Axis:
         """The time axis of all sites, given the dates of each; warns of dates that a site lacks inside its period."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sources import days, several, source_from, table
 
 from mptt import MPTTError, MPTTWarning
+from mptt.datamodules import SeriesDataModule
 from mptt.datamodules.reading.source import source_of
 
 
@@ -44,6 +45,17 @@ def test_only_the_variables_asked_for_are_kept() -> None:
     assert set(joined.data_vars) == {"flow", "river"}
     assert joined["river"].values.tolist() == ["", "Bäch 1", "Bäch 2", "Bäch 3", "Bäch 4"]
     assert joined["flow"].isnull().all("time").values.tolist() == [False, False, False, False, True]
+
+
+def test_a_misspelt_name_does_not_pass_for_the_only_ones_that_are_there() -> None:
+    source = source_from({"a": table(days(20), rain=np.ones(20), warmth=np.ones(20), flow=np.ones(20))})
+
+    class Chosen(SeriesDataModule):
+        def load(self) -> xr.Dataset:
+            return source.dataset(self.needed)
+
+    with pytest.raises(MPTTError, match=r"'warmt'. Of the names asked for there are rain, flow; `mptt data inspect`"):
+        Chosen(inputs=["rain", "warmt"], targets=["flow"], window=2, stride=1).setup()
 
 
 @pytest.mark.parametrize("calendar", ["noleap", "360_day"])
