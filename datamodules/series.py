@@ -180,6 +180,7 @@ class SeriesDataModule(LightningDataModule):
         self.evaluation_stride = max(window // 2, 1) if evaluation_stride is None else evaluation_stride
         self._dataset = dataset
         self._series: FlatSeries | None = None
+        self._file: xr.Dataset | None = None
 
     @property
     def input_size(self) -> int:
@@ -223,7 +224,10 @@ class SeriesDataModule(LightningDataModule):
         """The data set, dimensions (site, time), missing values NaN."""
         if self._dataset is None:
             raise MPTTError(f"{type(self).__name__} has no dataset; pass one, or override load().")
-        return open_dataset(self._dataset)
+        dataset = open_dataset(self._dataset)
+        if dataset is not self._dataset:
+            self._file = dataset
+        return dataset
 
     def usable(self, dataset: xr.Dataset, asked: bool) -> xr.Dataset:
         """Of a reader's data set the sites that have what this module needs; a warning names the others.
@@ -238,8 +242,15 @@ class SeriesDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read, derive, fill, check, split, cut, scale and lag; once, whatever the stage."""
-        if self._series is not None:
-            return
+        if self._series is None:
+            try:
+                self._set_up()
+            finally:
+                # Left to the garbage collector, a file may be closed in one thread while another reads its like.
+                if self._file is not None and (self._series is None or self._scaled.capacity is None):
+                    self._file.close()
+
+    def _set_up(self) -> None:
         self.notes = []
         dataset, cuts = self._open()
         preparation = Preparation(dataset, self.inputs, self.targets, cuts, self.derive, self.fills, self.train_steps)

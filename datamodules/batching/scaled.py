@@ -44,7 +44,9 @@ class ScaledSeries:
             assert capacity is not None
             found, preparation = records.survey, records.preparation
             inputs, targets = len(preparation.columns), len(preparation.targets)
-            self.series = StoredSeries(self._read, found.first, found.length, inputs, targets, capacity, lagged, held)
+            self.series = StoredSeries(
+                self._read, found.first, found.length, inputs, targets, capacity, lagged, held, preparation.threads
+            )
             self.series.static = scalers.attributes.transform(static)
 
     def change(self, scalers: Scalers) -> None:

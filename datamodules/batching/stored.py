@@ -32,6 +32,7 @@ class StoredSeries(FlatSeries):
         capacity: records that there is room for.
         lagged: whether lagged targets are inputs.
         held: whether that of a stretch's first step stands at all its steps.
+        threads: whether a thread may read ahead.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class StoredSeries(FlatSeries):
         capacity: int,
         lagged: bool,
         held: bool,
+        threads: bool,
     ) -> None:
-        self.read, self.length, self.capacity = read, length, capacity
+        self.read, self.length, self.capacity, self.threads = read, length, capacity, threads
         self.slot_steps = int(length.max())
         rows = capacity * self.slot_steps
         super().__init__(
@@ -92,6 +94,8 @@ class StoredSeries(FlatSeries):
             sites: (n,) sites that will be required.
             keep: (sites,) those that are not to be put out for them.
         """
+        if not self.threads:
+            return
         missing = np.unique(sites[self._slot[sites] < 0])
         slots = self._vacate(len(missing), keep)
         missing = missing[: len(slots)]

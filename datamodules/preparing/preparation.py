@@ -75,6 +75,12 @@ class Preparation:
         """Names of the inputs as read."""
         return [*self.inputs, *self.masks]
 
+    @property
+    def threads(self) -> bool:
+        """Whether a thread may read beside the main one: from Zarr. The library below NetCDF breaks down under two."""
+        series = [values for values in self.dataset.data_vars.values() if "time" in values.dims]
+        return all({"compressors", "compressor"} & set(values.encoding) for values in series)
+
     def read(self, sites: slice | Int64Array) -> tuple[Values, Values]:
         """Inputs and targets of these sites, which go up: by name, float32 (sites, time), missing NaN.
 

@@ -509,3 +509,13 @@ def test_scalers_of_a_checkpoint_are_taken_over(store):
     for window, row in found.items():
         torch.testing.assert_close(row["x"], expected[window]["x"], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(row["y"], expected[window]["y"], rtol=1e-5, atol=1e-6)
+
+
+def test_only_zarr_is_read_by_a_thread(store, tmp_path):
+    make().to_netcdf(tmp_path / "data.nc")
+    for path, threads in ((store, True), (tmp_path / "data.nc", False)):
+        data = module(path, 8)
+        assert data._ready().threads is threads
+        for _ in data.train_dataloader():
+            assert (data._ready()._thread is not None) is threads
+            break
