@@ -11,12 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from mptt.callbacks.core import Core, find_core
+from mptt.callbacks.guesses import Guesses
 from mptt.callbacks.namespaces import Callback
+from mptt.carried import CarriedState, check_in_order
 from mptt.errors import MPTTError
-from mptt.inference import CarriedState, check_in_order
+from mptt.inference import Parallel, Series
+from mptt.sweeps import Sweeps
 from mptt.windows import Int64Array, WindowIndex
 
 Evaluation = Literal["stateful", "independent"] | None
+
+_GUESSES = "mptt_guesses"
 
 
 class RecurrentCallback(Callback):
@@ -25,7 +30,14 @@ class RecurrentCallback(Callback):
     Sequential stateful evaluation: each row of a batch is a stretch of a series, and starts from the state in which the
     last stretch of its series ended; zeros for the first. A batch says so by `site`, `start` and `length`, integers
     (B,): steps `start .. start + length - 1` of series `site`; rows that are shorter than others are padded at the end.
-    A site comes once in a batch, and its stretches follow one another without a gap.
+    The stretches of a site follow one another without a gap, from batch to batch or from row to row of one batch.
+
+    Series are run in parallel where that is faster: cut into chunks that run side by side, until the states handed from
+    chunk to chunk stop changing (`mptt.sweeps`). The next pass over the same stretches, after an epoch, begins with the
+    states that this one found; they go into checkpoints. `sweeps` tells what was done, and it is logged: `mptt/sweeps`,
+    `mptt/passes` (over the series, that the chunks run come to) and `mptt/change` (largest by which a state is off).
+    A core of your own (`state_size=`) is run in parallel where a batch has several stretches of a series, and the
+    module a `predict_step`.
 
     A series that begins, and every row of independent evaluation, starts from zeros, or from the module's parameter
     `initial_state` (S,) where it has one (see `LearnedInitialStateCallback`). States that are caught are those of the
@@ -33,6 +45,9 @@ class RecurrentCallback(Callback):
 
     A Trainer takes one callback that sets initial states in training, and one that does so in evaluation; they may be
     the same. `evaluation=None` leaves evaluation to another.
+
+    Attributes:
+        sweeps: what the last evaluation did; of the layer that took the most runs.
     """
 
     trains = False  # whether it sets initial states in training
@@ -43,6 +58,8 @@ class RecurrentCallback(Callback):
         state_size: int | None = None,
         windows: WindowIndex | None = None,
         evaluation: Evaluation = "stateful",
+        tolerance: float | None = 1e-5,
+        max_sweeps: int | None = None,
     ) -> None:
         if evaluation not in ("stateful", "independent", None):
             raise MPTTError(f'evaluation is "stateful", "independent" or None, found {evaluation!r}.')
@@ -50,9 +67,13 @@ class RecurrentCallback(Callback):
         self.state_size = state_size
         self.windows = windows
         self.evaluation = evaluation
+        self.parallel = Parallel(max_sweeps=0) if tolerance is None else Parallel(tolerance, max_sweeps)
+        self.sweeps: Sweeps | None = None
         self._core: Core | None = None
         self._carried: CarriedState | None = None
+        self._guesses = Guesses()
         self._stretch: tuple[Int64Array, Int64Array, Int64Array] | None = None
+        self._series: Series | None = None
         self._ran: bool | None = None  # whether the core ran in this epoch; None before its first batch
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -68,7 +89,8 @@ class RecurrentCallback(Callback):
                 raise MPTTError(
                     f"Only one callback can set the initial states in {when}, found {', '.join(alike)}; keep one{way}."
                 )
-        self._core = self._ran = None
+        self._core = self._ran = self.sweeps = None
+        self._guesses = Guesses()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to watch whether the core runs."""
@@ -88,7 +110,7 @@ class RecurrentCallback(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Set the states to go on from."""
-        self._start_stretch(pl_module, batch, batch_idx)
+        self._start_stretch(trainer, pl_module, batch, batch_idx, dataloader_idx)
 
     def on_validation_batch_end(
         self,
@@ -102,9 +124,33 @@ class RecurrentCallback(Callback):
         """Keep the states reached."""
         self._end_stretch(outputs)
 
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log what was done."""
+        if self.sweeps is not None:
+            done = {
+                "sweeps": float(self.sweeps.sweeps),
+                "passes": self.sweeps.passes,
+                "change": self.sweeps.largest_change,
+            }
+            pl_module.log_dict({f"mptt/{name}": value for name, value in done.items()})
+
     # The same for the two other passes; Lightning names a hook for each.
     on_test_batch_start = on_predict_batch_start = on_validation_batch_start
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put in where the next evaluation begins."""
+        checkpoint[_GUESSES] = self._guesses.state_dict()
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take it over, to go on as the run would have."""
+        if trainer.state.fn == "fit":
+            self._guesses.load_state_dict(checkpoint.get(_GUESSES, []))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the module as it was."""
@@ -129,7 +175,9 @@ class RecurrentCallback(Callback):
         self._ran = bool(self._ran) or states is not None
         return states
 
-    def _start_stretch(self, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def _start_stretch(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int
+    ) -> None:
         fresh = getattr(module, "initial_state", None)
         if not isinstance(fresh, nn.Parameter):
             fresh = None  # somebody's own thing of that name
@@ -142,11 +190,17 @@ class RecurrentCallback(Callback):
             self._carried = CarriedState(sum(core.sizes.values()))
         if batch_idx == 0 or self.evaluation == "independent":
             self._begin_pass()
+        if batch_idx == dataloader_idx == 0:
+            self.sweeps = None
         if self.evaluation == "stateful":
-            check_in_order(self._carried, site, start)
+            follows = check_in_order(self._carried, site, start, length)
+            # What a sanity check finds is not kept: a run that resumes has none.
+            kept = Guesses() if trainer.sanity_checking else self._guesses
+            guesses = kept.of((str(trainer.state.stage), dataloader_idx, batch_idx), site, start, length)
+            self._series = Series(length, follows, self.parallel, guesses)
         initial = self._carried.read(site, site, start, fresh)
         self._before_stretch(module, batch, initial)
-        core.start(batch, initial, row, position, {int(length.max())})
+        core.start(batch, initial, row, position, {int(length.max())}, series=self._series)
 
     def _begin_pass(self) -> None:
         """Forget what was carried through the last pass."""
@@ -160,14 +214,18 @@ class RecurrentCallback(Callback):
         if self._core is None or self._carried is None or self._stretch is None:
             return
         (site, start, length), self._stretch = self._stretch, None
+        series, self._series = self._series, None
         states = self._core.finish(outputs)
         if states is None:
             raise MPTTError(
                 "No state came out of this evaluation step, so none can be carried on: the recurrent layer was not"
                 ' called. Call it in the step, or pass evaluation="independent".'
             )
-        if self.evaluation == "stateful":
-            self._carried.keep(site, site, start + length, states)
+        if series is not None:
+            self._carried.keep_last(site, start + length, states)
+            if series.done:
+                done = max(series.done.values(), key=lambda one: one.runs)
+                self.sweeps = done if self.sweeps is None else self.sweeps + done
 
 
 def refuse_many_processes(trainer: pl.Trainer, owner: str) -> None:

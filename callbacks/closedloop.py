@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mptt.callbacks.base import RecurrentCallback
 from mptt.callbacks.lagged import lagged_columns
+from mptt.carried import CarriedState, rows_before
 from mptt.closedloop import closed_loop
 from mptt.errors import MPTTError
-from mptt.inference import CarriedState
 
 
 class ClosedLoopCallback(RecurrentCallback):
@@ -56,6 +56,11 @@ class ClosedLoopCallback(RecurrentCallback):
         assert self._stretch is not None
         columns = lagged_columns(module.trainer, self.lagged_columns, type(self).__name__)
         site, start, length = self._stretch
+        if (rows_before(site) >= 0).any():
+            raise MPTTError(
+                "Closed-loop inference goes step by step: feed each site one stretch a batch, as of"
+                " SeriesDataModule(stretches_at_once=1)."
+            )
         x = batch["x"]
         if self._last is None:
             self._last = CarriedState(columns)

@@ -12,8 +12,8 @@ from torch import Tensor
 from mptt.callbacks.base import refuse_many_processes, stretch_of
 from mptt.callbacks.lagged import lagged_columns, predictions_of
 from mptt.callbacks.namespaces import Callback
+from mptt.carried import CarriedState
 from mptt.errors import MPTTError
-from mptt.inference import CarriedState
 from mptt.windows import Int64Array
 
 

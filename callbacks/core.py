@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from mptt.callbacks.steps import leaving_no_trace, own_step
 from mptt.errors import MPTTError
-from mptt.recurrent import Tap, recurrent_layers
+from mptt.inference import Series, settle
+from mptt.recurrent import recurrent_layers
+from mptt.tap import Tap
 
 
 class Core(Protocol):
@@ -29,10 +33,12 @@ class Core(Protocol):
         position: Tensor,
         steps: Collection[int] | None,
         follows: Tensor | None = None,
+        series: Series | None = None,
     ) -> None:
         """Before the module runs a batch: set initial states (B, S) and say which states to catch.
 
-        Rows that follow the one before them (`follows`, bool (B,)) start from the state in which that one ends.
+        Rows that follow the one before them (`follows`, bool (B,)) start from the state in which that one ends; in
+        evaluation `series` says it, of all rows that hang together.
         """
 
     def finish(self, outputs: Any) -> Tensor | None:
@@ -88,10 +94,11 @@ class DropInCore:
         position: Tensor,
         steps: Collection[int] | None,
         follows: Tensor | None = None,
+        series: Series | None = None,
     ) -> None:
         """See `Core`."""
         for tap, part in zip(self._taps, initial.split(list(self.sizes.values()), dim=1), strict=True):
-            tap.attach(part, row, position, steps, follows)
+            tap.attach(part, row, position, steps, follows, series)
 
     def finish(self, outputs: Any) -> Tensor | None:
         """See `Core`."""
@@ -118,7 +125,7 @@ class ExplicitCore:
         size: numbers in a state, S.
     """
 
-    def __init__(self, module: nn.Module, size: int) -> None:
+    def __init__(self, module: pl.LightningModule, size: int) -> None:
         self.sizes = {"states": size}
         self._module = module
         self._links: tuple[int, Tensor, Tensor] | None = None
@@ -131,15 +138,17 @@ class ExplicitCore:
         position: Tensor,
         steps: Collection[int] | None,
         follows: Tensor | None = None,
+        series: Series | None = None,
     ) -> None:
         """See `Core`."""
+        if series is not None and (series.follows >= 0).any():
+            initial = self._settled(batch, initial, series)
         if follows is not None and follows.any():
             raise MPTTError(
                 "Explicit mode (state_size=) cannot start a window from the end of another of the same batch: its"
                 " states are known only after the step. Use nn.RNN, nn.GRU or nn.LSTM, or lanes (StatefulCallback)."
             )
-        like = next((p for p in self._module.parameters() if p.is_floating_point()), torch.empty(0))
-        batch["h0"] = initial.to(like.device, like.dtype)
+        batch["h0"] = self._fit(initial)
         self._links = (len(initial), row, position)
 
     def finish(self, outputs: Any) -> Tensor | None:
@@ -169,8 +178,37 @@ class ExplicitCore:
         """See `Core`."""
         self._links = None
 
+    def _settled(self, batch: dict[str, Any], initial: Tensor, series: Series) -> Tensor:
+        """The initial states of all rows, those of rows that follow another among them: by `predict_step`, unseen."""
+        owner = "Evaluating several stretches of a series in one batch, in explicit mode (state_size=),"
+        step = own_step(self._module, ["predict_step"], owner)
+        size, name = len(initial), next(iter(self.sizes))
 
-def find_core(module: nn.Module, rnn: str | Sequence[str] | None, state_size: int | None, owner: str) -> Core:
+        def run(rows: Tensor, states: Tensor) -> Tensor:
+            part = {
+                key: one[rows.to(one.device)] if isinstance(one, Tensor) and one.shape[:1] == (size,) else one
+                for key, one in batch.items()
+            }
+            ends = torch.arange(len(rows)), torch.from_numpy(series.length)[rows] - 1
+            self._links, part["h0"] = (len(rows), *ends), self._fit(states)
+            with self._module.trainer.precision_plugin.val_step_context():
+                found = self.finish(step(part))
+            assert found is not None
+            return found
+
+        with torch.no_grad(), leaving_no_trace(self._module):
+            settings = series.parallel.tolerance, series.parallel.max_sweeps, series.guesses.get(name)
+            states, series.done[name], guess = settle(run, self._fit(initial), series.follows, *settings)
+        series.guesses[name] = guess
+        return states
+
+    def _fit(self, states: Tensor) -> Tensor:
+        """States in the dtype and on the device of the module."""
+        like = next((p for p in self._module.parameters() if p.is_floating_point()), torch.empty(0))
+        return states.to(like.device, like.dtype)
+
+
+def find_core(module: pl.LightningModule, rnn: str | Sequence[str] | None, state_size: int | None, owner: str) -> Core:
     """The core of a module: explicit where a state size is given, by the argument or by a core-less module itself.
 
     Raises:

@@ -26,7 +26,7 @@ class Memory:
         longest: steps in the longest window.
         epoch: whose writes the maps hold, or will hold next. Kept with the messages, because a checkpoint of an epoch's
             last batch resumes with neither that epoch's end hook nor the next one's start hook.
-        linked: whether the linkage was reconstructed.
+        linked: the epoch before which the linkage was last reconstructed; None: never.
     """
 
     def __init__(self, windows: WindowIndex, sizes: dict[str, int], delta: float, device: torch.device) -> None:
@@ -38,7 +38,7 @@ class Memory:
         self.device = device
         self.maps = {name: StateMap(windows, size, delta, device, keymap=self.keymap) for name, size in sizes.items()}
         self.epoch = 0
-        self.linked = False
+        self.linked: int | None = None
         self._last_write = torch.full((len(windows),), -1, device=device)  # epoch; -1: no message yet
         self._distance = torch.zeros((), device=device)
         self._compared = torch.zeros((), device=device)

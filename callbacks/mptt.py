@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
-from mptt.callbacks.linkage import evaluation_step, link
+from mptt.callbacks.linkage import link, linking_step
 from mptt.callbacks.memory import Memory
 from mptt.errors import MPTTError, MPTTWarning
 from mptt.statemap import StateMap
@@ -56,9 +56,12 @@ class MPTTCallback(RecurrentCallback):
         windows: the table of training windows; by default the DataModule's attribute `windows`.
         device: where the memory lives; "auto": with the module.
         evaluation: "stateful", "independent": from zero state, or None: leave it to another callback.
-        series: for `warmup_epochs`, batches over the training series in order, each with `site`, `start` and
-            `length`; by default the DataModule's `series_dataloader()`. They go through `predict_step` if the module
-            has its own, else through `validation_step`, with logging off.
+        tolerance: of states handed on in parallel evaluation; None: series are walked along.
+        max_sweeps: of parallel evaluation, which then walks along the rest; by default as many as pay.
+        refresh_every: linkage is reconstructed anew before every kth epoch that reads; 0: only after `warmup_epochs`.
+        series: for linkage, batches over the training series in order, each with `site`, `start` and `length`; by
+            default the DataModule's `series_dataloader()`. They go through `predict_step` if the module has its own,
+            else through `validation_step`, with logging off.
 
     Attributes:
         memory: the StateMap; with several recurrent layers a dict of them, by name of the layer. From the start of fit.
@@ -84,9 +87,13 @@ class MPTTCallback(RecurrentCallback):
         device: str = "auto",
         evaluation: Evaluation = "stateful",
         series: Iterable[Any] | None = None,
+        tolerance: float | None = 1e-5,
+        max_sweeps: int | None = None,
+        refresh_every: int = 0,
     ) -> None:
-        super().__init__(rnn, state_size, windows, evaluation)
-        for name, value in (("delta", delta), ("zero_init_epochs", zero_init_epochs), ("warmup_epochs", warmup_epochs)):
+        super().__init__(rnn, state_size, windows, evaluation, tolerance, max_sweeps)
+        counts = {"zero_init_epochs": zero_init_epochs, "warmup_epochs": warmup_epochs, "refresh_every": refresh_every}
+        for name, value in {"delta": delta, **counts}.items():
             if not value >= 0:
                 raise MPTTError(f"{name} must be 0 or more, found {value}.")
         self.delta = delta
@@ -94,6 +101,7 @@ class MPTTCallback(RecurrentCallback):
         self.warmup_epochs = warmup_epochs
         self.device = device
         self.series = series
+        self.refresh_every = refresh_every
         self._memory: Memory | None = None
         self._saved: dict[str, Any] | None = None
         self._target: Tensor = torch.empty(0, dtype=torch.int64)
@@ -125,9 +133,9 @@ class MPTTCallback(RecurrentCallback):
             self._memory = Memory(windows, sizes, self.delta, device)
             self._warned = False
         self._restore()
-        if self.warmup_epochs and not self._ready().linked:
+        if self.refresh_every or (self.warmup_epochs and self._ready().linked is None):
             self._series_batches(trainer)
-            evaluation_step(pl_module)
+            linking_step(pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the memory of a checkpoint: sharded strategies load theirs only after the start of fit."""
@@ -175,6 +183,7 @@ class MPTTCallback(RecurrentCallback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put the memory into the checkpoint."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
         if self._memory is not None:
             checkpoint[_SAVED] = self._memory.state_dict()
 
@@ -182,6 +191,7 @@ class MPTTCallback(RecurrentCallback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Hold the memory of a checkpoint until the windows and the core are known."""
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
         if trainer.state.fn != "fit":
             return
         self._saved = checkpoint.get(_SAVED)
@@ -203,8 +213,16 @@ class MPTTCallback(RecurrentCallback):
     def _open_epoch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         memory = self._ready()
         memory.close_epochs_before(trainer.current_epoch)
-        if self.warmup_epochs and memory.epoch >= self.warmup_epochs and not memory.linked:
-            link(trainer, module, self._find_core(module), memory, self._series_batches(trainer))
+        if self._link_is_due(memory):
+            batches = self._series_batches(trainer)
+            link(trainer, module, self._find_core(module), memory, batches, self.parallel, self._guesses)
+
+    def _link_is_due(self, memory: Memory) -> bool:
+        epoch, reads_from = memory.epoch, max(self.zero_init_epochs, self.warmup_epochs, 1)
+        if self.warmup_epochs and memory.linked is None and epoch >= self.warmup_epochs:
+            return True
+        due = self.refresh_every > 0 and epoch >= reads_from and epoch % self.refresh_every == 0
+        return due and memory.linked != epoch
 
     def _warn_of_refused(self, memory: Memory) -> None:
         if not self._warned and (refused := memory.refused):
@@ -223,7 +241,7 @@ class MPTTCallback(RecurrentCallback):
         make = getattr(trainer.datamodule, "series_dataloader", None)  # type: ignore[attr-defined]
         if make is None:
             raise MPTTError(
-                "Enhanced MPTT (warmup_epochs > 0) walks along the training series: pass"
+                "Linkage reconstruction (warmup_epochs, refresh_every) walks along the training series: pass"
                 " MPTTCallback(series=loader) whose batches have site, start and length, or give the DataModule a"
                 " method series_dataloader()."
             )

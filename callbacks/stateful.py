@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 import torch
 
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
+from mptt.carried import CarriedState
 from mptt.errors import MPTTError
-from mptt.inference import CarriedState
 from mptt.keymap import KeyMap
 from mptt.windows import Int64Array, WindowIndex
 
@@ -35,6 +35,8 @@ class StatefulCallback(RecurrentCallback):
         state_size: numbers in a state, for a core that is no nn.RNN, nn.GRU or nn.LSTM: see `MPTTCallback`.
         windows: the table of training windows; by default the DataModule's attribute `windows`.
         evaluation: "stateful", "independent": from zero state, or None: leave it to another callback.
+        tolerance: of states handed on in parallel evaluation; None: series are walked along.
+        max_sweeps: of parallel evaluation, which then walks along the rest; by default as many as pay.
 
     Example:
         >>> trainer = pl.Trainer(callbacks=[StatefulCallback()], logger=False)
@@ -47,8 +49,10 @@ class StatefulCallback(RecurrentCallback):
         state_size: int | None = None,
         windows: WindowIndex | None = None,
         evaluation: Evaluation = "stateful",
+        tolerance: float | None = 1e-5,
+        max_sweeps: int | None = None,
     ) -> None:
-        super().__init__(rnn, state_size, windows, evaluation)
+        super().__init__(rnn, state_size, windows, evaluation, tolerance, max_sweeps)
         self.trains = training
         self._lanes: CarriedState | None = None
         self._ends: tuple[Int64Array, Int64Array, Int64Array] | None = None

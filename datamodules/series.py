@@ -24,7 +24,12 @@ from mptt.datamodules.batching.loading import at_once, evaluation_loader, traini
 from mptt.datamodules.batching.predictions import on_calendar, place_observations, place_predictions
 from mptt.datamodules.batching.room import room_for_sites
 from mptt.datamodules.batching.scaled import ScaledSeries
-from mptt.datamodules.batching.stretches import conditional_stretches, independent_stretches, sequential_stretches
+from mptt.datamodules.batching.stretches import (
+    Stretches,
+    conditional_stretches,
+    independent_stretches,
+    sequential_stretches,
+)
 from mptt.datamodules.batching.surveying import survey_parts
 from mptt.datamodules.namespaces import LightningDataModule
 from mptt.datamodules.preparing.checks import check_complete, check_dataset, check_within, site_names
@@ -92,8 +97,10 @@ class SeriesDataModule(LightningDataModule):
         evaluation: "sequential": each series in order; "independent": overlapping windows, of each the steps that are
             new; "conditional": the same, a batch the next window of each of many sites, in time order.
         evaluation_stride: steps from one overlapping window to the next; half a window by default.
-        chunk: steps in a batch of sequential evaluation.
+        chunk: steps in a stretch of sequential evaluation; by default what makes a batch of half a million, all told.
         sites_at_once: sites in a batch of sequential or conditional evaluation.
+        stretches_at_once: stretches of a site, as rows of a batch of sequential evaluation; with 1, as by default,
+            only nn.RNN, nn.GRU and nn.LSTM are evaluated in parallel (see `mptt.callbacks.MPTTCallback`).
         seed: of the shuffling; None: the one that seed_everything set.
         num_workers: processes that cut batches; data in memory need none, and others take none.
         memory: GiB for the series, by default half of what is free; more are read as batches need them.
@@ -156,8 +163,9 @@ class SeriesDataModule(LightningDataModule):
         order: Order = "shuffled",
         evaluation: Evaluation = "sequential",
         evaluation_stride: int | None = None,
-        chunk: int = 3650,
+        chunk: int | None = None,
         sites_at_once: int = 256,
+        stretches_at_once: int = 1,
         seed: int | None = None,
         num_workers: int = 0,
         memory: float | None = None,
@@ -174,7 +182,7 @@ class SeriesDataModule(LightningDataModule):
         self.window, self.stride, self.predict_last_n = window, stride, predict_last_n
         self.batch_size, self.order, self.evaluation = batch_size, order, evaluation
         self.chunk, self.sites_at_once, self.seed = chunk, sites_at_once, seed
-        self.num_workers, self.memory = num_workers, memory
+        self.stretches_at_once, self.num_workers, self.memory = stretches_at_once, num_workers, memory
         check_settings(self)
         check_within(window, evaluation_stride=evaluation_stride)
         self.evaluation_stride = max(window // 2, 1) if evaluation_stride is None else evaluation_stride
@@ -294,20 +302,17 @@ class SeriesDataModule(LightningDataModule):
 
     def series_dataloader(self) -> DataLoader[Batch]:
         """The training part, each series once and in order: what linkage reconstruction walks along."""
-        series = self._ready()
-        rows = at_once(series, self.sites_at_once)
-        stretches = sequential_stretches(series, self.parts["train"], rows, self.chunk, warmup=0)
-        return evaluation_loader(stretches, self.num_workers)
+        return evaluation_loader(self._in_order("train", warmup=0), self.num_workers)
 
     def evaluation_dataloader(self, part: str) -> DataLoader[Batch]:
         """One of the parts, as `evaluation` says."""
         if part not in PARTS:
             raise MPTTError(f"There is no part {part!r}; parts are {', '.join(PARTS)}.")
         series, stretch, warmup = self._ready(), self.parts[part], 0 if part == "train" else self.warmup
-        rows = at_once(series, self.batch_size if self.evaluation == "independent" else self.sites_at_once)
         if self.evaluation == "sequential":
-            stretches = sequential_stretches(series, stretch, rows, self.chunk, warmup)
+            stretches = self._in_order(part, warmup)
         else:
+            rows = at_once(series, self.batch_size if self.evaluation == "independent" else self.sites_at_once)
             cut = conditional_stretches if self.evaluation == "conditional" else independent_stretches
             stretches = cut(series, stretch, rows, self.window, self.evaluation_stride, warmup)
         return evaluation_loader(stretches, self.num_workers)
@@ -361,6 +366,11 @@ class SeriesDataModule(LightningDataModule):
             self.setup()
         assert self._series is not None
         return self._series
+
+    def _in_order(self, part: str, warmup: int) -> Stretches:
+        series = self._ready()
+        rows = at_once(series, self.sites_at_once)
+        return sequential_stretches(series, self.parts[part], rows, self.chunk, warmup, self.stretches_at_once)
 
     def _open(self) -> tuple[xr.Dataset, TimeSplit]:
         """The data set with the sites that are used, and where their records are cut."""

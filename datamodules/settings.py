@@ -26,7 +26,7 @@ _CHOICES = {
     "attributes_missing": AttributesMissing,
     "attributes_text": AttributesText,
 }
-_COUNTS = ("window", "stride", "batch_size", "chunk", "sites_at_once")
+_COUNTS = ("window", "stride", "batch_size", "sites_at_once", "stretches_at_once")
 _COUNTS_OR_NONE = ("warmup", "num_workers", "gap")
 
 
@@ -50,8 +50,9 @@ def check_settings(data: SeriesDataModule) -> None:
     check_whole(1, **{name: getattr(data, name) for name in _COUNTS})
     check_whole(0, **{name: getattr(data, name) for name in _COUNTS_OR_NONE})
     check_memory(data.memory)
-    if data.train_steps is not None:
-        check_whole(1, train_steps=data.train_steps)
+    for name in ("train_steps", "chunk"):
+        if (value := getattr(data, name)) is not None:
+            check_whole(1, **{name: value})
     check_within(data.window, predict_last_n=data.predict_last_n)
     for name, choices in _CHOICES.items():
         check_choice(name, getattr(data, name), get_args(choices))

@@ -1,19 +1,296 @@
-"""Series fed in order: one state each, carried from chunk to chunk, and the linkage of a memory by such a pass."""
+"""Sequential stateful inference: whole series through a recurrent layer, many chunks of them at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mptt.carried import CarriedState, check_in_order
 from mptt.errors import MPTTError
 from mptt.keymap import KeyMap, Links
+from mptt.recurrent import Hidden, RecurrentLayer, run, state_size, unflatten_state
+from mptt.sweeps import Run, Sweeps, sweep
 from mptt.windows import Int64Array
 
 Advance = Callable[[Tensor, Links], tuple[Tensor, Tensor]]
+
+_SHORTEST = 365  # steps in a chunk; of daily data, a year
+_REMEMBERED = 5 * _SHORTEST  # steps that a model is first taken to remember
+_WORTH = 0.8  # of the time of a plain pass, below which sweeps are tried
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """How series are run in parallel.
+
+    Args:
+        tolerance: largest change of a state handed from chunk to chunk at which the sweeps stop.
+        max_sweeps: after so many sweeps the rest is run in order; 0: all of it. By default as long as they pay.
+        chunk: steps in a chunk; by default what is expected to be fastest, and no chunks where a plain pass is.
+    """
+
+    tolerance: float = 1e-5
+    max_sweeps: int | None = None
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("tolerance", 0), ("max_sweeps", 0), ("chunk", 1)):
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise MPTTError(f"{name} must be {least} or more, found {value}.")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Where the sweeps over a batch begin: what came of the last ones over the same stretches.
+
+    Attributes:
+        states: (C, S) initial states of the chunks.
+        response: (S, S) as of `mptt.sweeps.sweep`.
+        passes: what the last ones cost.
+    """
+
+    states: Tensor
+    response: Tensor
+    passes: float
+
+
+@dataclass
+class Series:
+    """What an evaluation batch is of series: how its rows hang together, where to begin, and what was done.
+
+    Attributes:
+        length: (B,) steps of each row; the rest is padding.
+        follows: (B,) the row of the batch that each goes on from; -1 for none.
+        parallel: settings.
+        guesses: of each recurrent layer, by name; read, and replaced by what came out.
+        done: what the sweeps of each layer did.
+    """
+
+    length: Int64Array
+    follows: Int64Array
+    parallel: Parallel
+    guesses: dict[str, Guess] = field(default_factory=dict)
+    done: dict[str, Sweeps] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """What came out of a pass.
+
+    Attributes:
+        output: the layer's, (B, L, H) or (L, B, H); what it holds beyond the length of a row is of no use.
+        hidden: the layer's final hidden state: of each row after its last step.
+        caught: (K, S) states asked for.
+        done: what the sweeps did.
+        guess: for the next pass over the same rows, after training has gone on; None where none is needed.
+    """
+
+    output: Tensor
+    hidden: Hidden
+    caught: Tensor
+    done: Sweeps
+    guess: Guess | None
+
+
+@torch.no_grad()
+def infer(
+    layer: RecurrentLayer,
+    inputs: Tensor,
+    initial: Tensor | None = None,
+    length: Int64Array | None = None,
+    follows: Int64Array | None = None,
+    row: Tensor | None = None,
+    position: Tensor | None = None,
+    parallel: Parallel | None = None,
+    guess: Guess | None = None,
+    forward: Callable[..., Any] | None = None,
+) -> Inferred:
+    """Run series through a recurrent layer, in parallel where that is faster; without gradient.
+
+    The rows are cut into chunks, and all chunks run as one batch, as of `mptt.sweeps.sweep`. The result is that of
+    `layer(inputs)`, up to the tolerance in the states.
+
+    Args:
+        layer: one direction, any number of layers, `batch_first` either way, with or without `proj_size`.
+        inputs: (B, L, F), or (L, B, F) without `batch_first`.
+        initial: (B, S) flat initial states; zeros by default. Of rows that follow another, guesses.
+        length: (B,) steps of each row, the rest is padding; by default all L.
+        follows: (B,) the row, of a lower number, that each goes on from; -1, the default, for none.
+        row: (K,) rows to catch a state of, int64 on the CPU.
+        position: (K,) after which step of the row.
+        parallel: settings.
+        guess: of the last pass over rows of the same lengths; another one is not used.
+        forward: what to call in place of the layer's own forward, with (inputs, hx).
+
+    Example:
+        >>> gru = nn.GRU(2, 3, batch_first=True)
+        >>> x = torch.randn(1, 20_000, 2)
+        >>> inferred = infer(gru, x, parallel=Parallel(chunk=200))
+        >>> torch.allclose(inferred.output, gru(x)[0], atol=1e-4), inferred.done.chunks
+        (True, 100)
+    """
+    parallel = Parallel() if parallel is None else parallel
+    rows = inputs if layer.batch_first else inputs.transpose(0, 1)
+    batch, steps = rows.shape[:2]
+    length = np.full(batch, steps) if length is None else np.minimum(length, steps)
+    follows = np.full(batch, -1) if follows is None else follows
+    row, position = (torch.empty(0, dtype=torch.int64) if one is None else one for one in (row, position))
+    if initial is None:
+        initial = inputs.new_zeros(batch, state_size(layer))
+    chunk = _chunk(parallel, length, follows, _width(layer, inputs), guess)
+    if chunk is None and (follows < 0).all():
+        ends = torch.arange(batch), torch.from_numpy(length - 1)
+        asked = torch.cat([row, ends[0]]), torch.cat([position, ends[1]])
+        output, _, caught = run(layer, inputs, initial, *asked, forward)
+        done = Sweeps(chunks=batch, sweeps=1, runs=batch, in_order=0, largest_change=0.0)
+        return Inferred(output, unflatten_state(layer, caught[len(row) :]), caught[: len(row)], done, guess)
+
+    chunks = _Chunks(layer, rows, length, follows, chunk or steps, row, position, forward)
+    begin = initial.to(inputs.device, inputs.dtype)[chunks.row.to(inputs.device)]
+    most = parallel.max_sweeps if chunk is not None else 0
+    _, done, guess = settle(chunks.run, begin, chunks.follows, parallel.tolerance, most, guess, _width(layer, inputs))
+    output, final = chunks.laid_out()
+    return Inferred(
+        output if layer.batch_first else output.transpose(0, 1),
+        unflatten_state(layer, final),
+        chunks.caught,
+        done,
+        guess,
+    )
+
+
+def settle(
+    run: Run,
+    initial: Tensor,
+    follows: Int64Array,
+    tolerance: float,
+    max_sweeps: int | None,
+    guess: Guess | None,
+    width: float = 28.0,
+) -> tuple[Tensor, Sweeps, Guess]:
+    """The initial states of chunks, as of `mptt.sweeps.sweep`, from those that the last pass over them found.
+
+    Returns:
+        The states (C, S), what was done, and the guess for the next pass.
+    """
+    response = None
+    if guess is not None and guess.states.shape == initial.shape:
+        opens = torch.from_numpy(follows < 0).to(initial.device).unsqueeze(1)
+        initial, response = torch.where(opens, initial, guess.states.to(initial)), guess.response
+    states, done, response = sweep(
+        run,
+        initial,
+        torch.from_numpy(follows),
+        tolerance=tolerance,
+        max_sweeps=max_sweeps,
+        width=width,
+        response=response,
+    )
+    return states, done, Guess(states, response, done.passes)
+
+
+class _Chunks:
+    """The rows of a batch cut into chunks of one length, and what comes out of them."""
+
+    def __init__(
+        self,
+        layer: RecurrentLayer,
+        rows: Tensor,
+        length: Int64Array,
+        follows: Int64Array,
+        chunk: int,
+        row: Tensor,
+        position: Tensor,
+        forward: Callable[..., Any] | None,
+    ) -> None:
+        self._layer, self._rows, self._forward = layer, rows, forward
+        count = -(-length // chunk)
+        self._first = count.cumsum() - count  # (B,) of each row
+        self._last = torch.from_numpy(count.cumsum() - 1)
+        each = np.repeat(np.arange(len(length)), count)
+        nth = np.arange(len(each)) - self._first[each]
+        self._step = nth[:, None] * chunk + np.arange(chunk)  # (C, l)
+        self._end = torch.from_numpy(np.minimum(length[each] - nth * chunk, chunk) - 1)
+        before = np.where(follows >= 0, self._last.numpy()[follows], -1)
+        self.row = torch.from_numpy(each)
+        self.follows = np.where(nth > 0, np.arange(len(each)) - 1, before[each])
+        self._inside = torch.from_numpy(self._step < length[each, None])
+        at = torch.from_numpy(np.minimum(self._step, rows.shape[1] - 1)).to(rows.device)
+        self._inputs = rows[self.row.to(rows.device)[:, None], at]  # (C, l, F)
+        self._of = torch.from_numpy(self._first[row.numpy()] + position.numpy() // chunk)  # (K,) chunk of each catch
+        self._at = position % chunk
+        self._output: Tensor | None = None
+        self._ends = torch.empty(0)
+        self.caught = rows.new_empty(len(row), state_size(layer))
+
+    def run(self, turn: Tensor, initial: Tensor) -> Tensor:
+        """Run the chunks of these numbers (K,) from states (K, S) to end states (K, S), and keep what they put out."""
+        number = torch.full((len(self.row),), -1)
+        number[turn] = torch.arange(len(turn))
+        asked = torch.nonzero(number[self._of] >= 0).squeeze(1)
+        at = turn.to(self._rows.device)
+        inputs = self._inputs if len(turn) == len(self.row) else self._inputs[at]
+        output, _, caught = run(
+            self._layer,
+            inputs if self._layer.batch_first else inputs.transpose(0, 1),
+            initial,
+            torch.cat([torch.arange(len(turn)), number[self._of[asked]]]),
+            torch.cat([self._end[turn], self._at[asked]]),
+            self._forward,
+        )
+        output = output if self._layer.batch_first else output.transpose(0, 1)
+        ends, states = caught[: len(turn)], caught[len(turn) :]
+        if self._output is None:
+            self._output = output.new_zeros(len(self.row), *output.shape[1:])
+            self._ends = ends.new_zeros(len(self.row), ends.shape[1])
+            self.caught = self.caught.to(states)
+        self._output[at], self._ends[at] = output, ends
+        self.caught[asked.to(states.device)] = states
+        return ends
+
+    def laid_out(self) -> tuple[Tensor, Tensor]:
+        """The output (B, L, H) of the rows, 0 beyond their length, and the states (B, S) in which they end."""
+        assert self._output is not None
+        batch, steps = self._rows.shape[:2]
+        laid = self._output.new_zeros(batch, steps, self._output.shape[2])
+        chunk, nth = torch.nonzero(self._inside, as_tuple=True)
+        step = torch.from_numpy(self._step)[chunk, nth]
+        device = laid.device
+        laid[self.row[chunk].to(device), step.to(device)] = self._output[chunk.to(device), nth.to(device)]
+        return laid, self._ends[self._last.to(device)]
+
+
+def _chunk(
+    parallel: Parallel, length: Int64Array, follows: Int64Array, width: float, guess: Guess | None
+) -> int | None:
+    """Steps in a chunk; None where a plain pass is expected to be as fast."""
+    if parallel.max_sweeps == 0:
+        return None
+    longest = int(length.max())
+    if parallel.chunk is not None:
+        return min(parallel.chunk, longest)
+    series = (follows < 0).sum()
+    # Four times the width side by side: more are no faster than longer ones, which need fewer sweeps.
+    chunk = min(max(_SHORTEST, -(-int(length.sum()) // int(4 * width))), longest)
+    chunk = -(-longest // -(-longest // chunk))  # the last one as long as the others
+    passes = 2 + _REMEMBERED / chunk if guess is None else guess.passes
+    swept = passes * chunk * (1 + length.sum() / chunk / width)
+    plain = length.sum() / series * (1 + series / width)
+    return chunk if swept < _WORTH * plain else None
+
+
+def _width(layer: RecurrentLayer, inputs: Tensor) -> float:
+    """Rows side by side whose arithmetic takes as long as what a step costs whatever their number."""
+    if inputs.is_cuda:
+        return 4096.0
+    # oneDNN runs an LSTM with little cost besides the arithmetic; the others are run operation by operation.
+    return max((200 if isinstance(layer, nn.LSTM) else 900) / layer.hidden_size, 1.0)
 
 
 class Memory(Protocol):
@@ -25,109 +302,11 @@ class Memory(Protocol):
         """Set messages (K, S) of rows (K,)."""
 
 
-class CarriedState:
-    """The state at the end of what each lane has been fed so far.
-
-    A lane is whatever is fed in order: a site in evaluation, a row of the batch in stateful training. A lane that was
-    not fed yet starts from zeros; from then on each stretch must begin where the last ended.
-
-    Args:
-        state_size: numbers in a state, S.
-
-    Example:
-        >>> carried = CarriedState(state_size=1)
-        >>> carried.read(lane=[0], site=[7], start=[0])
-        tensor([[0.]])
-        >>> carried.keep(lane=[0], site=[7], stop=[10], states=torch.tensor([[0.5]]))
-        >>> carried.read(lane=[0], site=[7], start=[10])
-        tensor([[0.5000]])
-    """
-
-    def __init__(self, state_size: int) -> None:
-        self.state_size = state_size
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget every lane."""
-        self._lane = np.empty(0, dtype=np.int64)  # ascending
-        self._site = np.empty(0, dtype=np.int64)
-        self._stop = np.empty(0, dtype=np.int64)
-        self._states = torch.empty(0, self.state_size)
-
-    def continues(self, lane: Int64Array, site: Int64Array, start: Int64Array) -> np.ndarray:
-        """(B,) whether each lane's next stretch begins where its last ended."""
-        slot, known = self._find(lane)
-        known[known] = (self._site[slot[known]] == site[known]) & (self._stop[slot[known]] == start[known])
-        return known
-
-    def fed(self, lane: Int64Array) -> np.ndarray:
-        """(B,) whether each lane has been fed before."""
-        return self._find(lane)[1]
-
-    def stop(self, lane: Int64Array) -> Int64Array:
-        """(B,) the step at which each lane's next stretch must begin; of lanes that have been fed."""
-        return self._stop[self._find(lane)[0]]
-
-    def read(self, lane: Int64Array, site: Int64Array, start: Int64Array, fresh: Tensor | None = None) -> Tensor:
-        """The states (B, S) to go on from: those kept where a lane continues, elsewhere `fresh` (S,) or (B, S).
-
-        Without `fresh`, zeros.
-        """
-        lane, site, start = (np.asarray(values) for values in (lane, site, start))
-        if fresh is None:
-            fresh = self._states.new_zeros(self.state_size)
-        going_on = self.continues(lane, site, start)
-        if not going_on.any():
-            return fresh.detach().expand(len(lane), self.state_size).clone()
-        slot, _ = self._find(lane)
-        states = self._states[torch.from_numpy(slot).to(self._states.device)]
-        # Not a product with 0: that of another lane's NaN would be NaN.
-        return torch.where(torch.from_numpy(going_on).to(states.device).unsqueeze(1), states, fresh.detach().to(states))
-
-    def keep(self, lane: Int64Array, site: Int64Array, stop: Int64Array, states: Tensor) -> None:
-        """Keep the states (B, S) after step `stop - 1` of each lane."""
-        lane, site, stop = (np.asarray(values) for values in (lane, site, stop))
-        # Integer indices: a mask would make a GPU count first, and the host wait for it.
-        others = np.flatnonzero(~np.isin(self._lane, lane))
-        order = np.argsort(np.concatenate([self._lane[others], lane]), kind="stable")
-        kept = self._states.to(states.device, states.dtype)[torch.from_numpy(others).to(states.device)]
-        self._states = torch.cat([kept, states.detach()])[torch.from_numpy(order).to(states.device)]
-        self._lane = np.concatenate([self._lane[others], lane])[order]
-        self._site = np.concatenate([self._site[others], site])[order]
-        self._stop = np.concatenate([self._stop[others], stop])[order]
-
-    def _find(self, lane: Int64Array) -> tuple[Int64Array, np.ndarray]:
-        if not len(self._lane):
-            return np.zeros(len(lane), dtype=np.int64), np.zeros(len(lane), dtype=bool)
-        slot = np.minimum(np.searchsorted(self._lane, lane), len(self._lane) - 1)
-        return slot, self._lane[slot] == lane
-
-
-def check_in_order(carried: CarriedState, site: Int64Array, start: Int64Array) -> None:
-    """Check that a batch feeds every series in order, one stretch of a site at a time.
-
-    Raises:
-        MPTTError: a site comes twice in the batch, or does not go on where it stopped.
-    """
-    sites, count = np.unique(site, return_counts=True)
-    if (count > 1).any():
-        raise MPTTError(
-            f"Two rows of one batch are of site {sites[count > 1][0]}: the second would need the state that the first"
-            " has yet to give. Feed each site one stretch a batch, in order (sites side by side), or evaluate"
-            ' from zero state with evaluation="independent".'
-        )
-    broken = np.flatnonzero(carried.fed(site) & ~carried.continues(site, site, start))
-    if len(broken):
-        first = broken[:1]
-        raise MPTTError(
-            f"Sequential stateful evaluation needs each series in order: site {site[first][0]} comes with step"
-            f" {start[first][0]}, but its last stretch ended before step {carried.stop(site[first])[0]}. Feed stretches"
-            ' that follow one another without overlap, or evaluate from zero state with evaluation="independent".'
-        )
-
-
 def reconstruct_linkage(
-    memory: Memory, keymap: KeyMap, chunks: Iterable[tuple[Int64Array, Int64Array, Int64Array | int]], advance: Advance
+    memory: Memory,
+    keymap: KeyMap,
+    chunks: Iterable[tuple[Int64Array, Int64Array, Int64Array | int]],
+    advance: Advance,
 ) -> int:
     """Set every message to the state that one pass over the series gives: the linkage reconstruction of Enhanced MPTT.
 
@@ -140,6 +319,7 @@ def reconstruct_linkage(
         chunks: (site (B,), first step (B,), number of steps) of each piece of the series, in order.
         advance: runs the model over the next chunk, in eval mode without gradient: from the initial states (B, S) and
             the (row, target, position) of the states to catch, to those states (K, S) and the final states (B, S).
+            Rows that go on from another of the same chunk start from its end, as of `rows_before`.
 
     Returns:
         Number of messages set.
@@ -147,10 +327,11 @@ def reconstruct_linkage(
     carried = CarriedState(memory.state_size)
     linked = 0
     for site, start, steps in chunks:
-        check_in_order(carried, site, start)
+        length = np.broadcast_to(np.asarray(steps), site.shape)
+        check_in_order(carried, site, start, length)
         links = keymap.reach(site, start, steps)
         states, final = advance(carried.read(site, site, start), links)
         memory.link(links[1], states)
-        carried.keep(site, site, start + steps, final)
+        carried.keep_last(site, start + length, final)
         linked += len(links[1])
     return linked

@@ -11,6 +11,9 @@ from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import Part
 from mptt.windows import Int64Array, WindowIndex
 
+STEPS_AT_ONCE = 2**19  # steps of all series together in a batch: a gigabyte of states of 256 units, with copies
+SHORTEST = 3650
+
 
 class Stretches(Dataset[Batch]):
     """Batches of evaluation: each row a stretch of one site's part.
@@ -72,12 +75,19 @@ class Stretches(Dataset[Batch]):
         }
 
 
-def sequential_stretches(series: FlatSeries, part: Part, sites_at_once: int, chunk: int, warmup: int) -> Stretches:
-    """Every series of a part once and in order: sites side by side, `chunk` steps a batch."""
+def sequential_stretches(
+    series: FlatSeries, part: Part, sites_at_once: int, chunk: int | None, warmup: int, stretches_at_once: int = 1
+) -> Stretches:
+    """Every series of a part once and in order: sites side by side, of each `stretches_at_once` of `chunk` steps.
+
+    Without `chunk`, as many steps as make a batch of STEPS_AT_ONCE, but SHORTEST at least.
+    """
+    if chunk is None:
+        chunk = max(STEPS_AT_ONCE // min(sites_at_once, len(part)) // stretches_at_once, SHORTEST)
     count = -(-part.length // chunk)
     entry = np.repeat(np.arange(len(part)), count)
     nth = _counted(count)
-    rows, batch = _side_by_side(part, entry, nth, sites_at_once)
+    rows, batch = _side_by_side(part, entry, nth, sites_at_once, stretches_at_once)
     start = nth[rows] * chunk
     return Stretches(series, part, entry[rows], start, start, batch, chunk, warmup)
 
@@ -110,8 +120,10 @@ def _overlapping(part: Part, window: int, stride: int) -> tuple[Int64Array, Int6
     return windows.site, windows.start, np.where(windows.start == 0, 0, before)
 
 
-def _side_by_side(part: Part, entry: Int64Array, nth: Int64Array, sites_at_once: int) -> tuple[Int64Array, Int64Array]:
-    """Deal stretches to batches: one holds the nth of each site of a group.
+def _side_by_side(
+    part: Part, entry: Int64Array, nth: Int64Array, sites_at_once: int, stretches_at_once: int = 1
+) -> tuple[Int64Array, Int64Array]:
+    """Deal stretches to batches: one holds the next so many of each site of a group.
 
     Sites of like length share a group, so that little is padded.
 
@@ -120,9 +132,9 @@ def _side_by_side(part: Part, entry: Int64Array, nth: Int64Array, sites_at_once:
     """
     rank = np.empty(len(part), np.int64)
     rank[np.argsort(-part.length, kind="stable")] = np.arange(len(part))
-    group = rank[entry] // sites_at_once
-    rows = np.lexsort((rank[entry], nth, group))
-    opens = (np.diff(group[rows], prepend=0) != 0) | (np.diff(nth[rows], prepend=0) != 0)
+    group, block = rank[entry] // sites_at_once, nth // stretches_at_once
+    rows = np.lexsort((nth, rank[entry], block, group))
+    opens = (np.diff(group[rows], prepend=0) != 0) | (np.diff(block[rows], prepend=0) != 0)
     return rows, opens.cumsum()
 
 

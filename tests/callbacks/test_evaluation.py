@@ -178,7 +178,7 @@ def without_start() -> list[dict[str, Tensor]]:
     [
         (swapped, "needs each series in order: site 0 comes with step 8, but its last stretch ended before step 4"),
         (overlapping, "needs each series in order: site 0 comes with step 6, but its last stretch ended before step 8"),
-        (doubled, "Two rows of one batch are of site 0"),
+        (doubled, "needs each series in order: site 0 comes with step 0, but its last stretch ended before step 4"),
         (without_start, r"batch\['start'\].*found a dict with x, y, site, length.*evaluation=\"independent\""),
         (lambda: [[batch["x"], batch["y"]] for batch in stretches(4)], "found a list"),
         (lambda: [{**batch, "start": batch["start"] * 1.0} for batch in stretches(4)], r"found .*start torch.float32"),

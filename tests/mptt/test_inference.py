@@ -7,8 +7,10 @@ from oracle import window_tables
 from torch import nn
 
 from mptt import KeyMap, MPTTError, StateMap, WindowIndex
-from mptt.inference import CarriedState, check_in_order, reconstruct_linkage
+from mptt.carried import CarriedState, check_in_order
+from mptt.inference import Parallel, infer, reconstruct_linkage
 from mptt.recurrent import flatten_state, run, state_size
+from mptt.sweeps import Sweeps
 
 CORES = {
     "gru": lambda: nn.GRU(2, 3, batch_first=True),
@@ -133,13 +135,30 @@ def carried_to(site, stop):
 
 
 def test_series_in_order_side_by_side_are_accepted():
-    check_in_order(CarriedState(1), ints(5, 2), ints(0, 3))
-    check_in_order(carried_to([5, 2], [10, 13]), ints(2, 8, 5), ints(13, 0, 10))
+    assert check_in_order(CarriedState(1), ints(5, 2), ints(0, 3), ints(9, 9)).tolist() == [-1, -1]
+    carried = carried_to([5, 2], [10, 13])
+    assert check_in_order(carried, ints(2, 8, 5), ints(13, 0, 10), ints(9, 9, 9)).tolist() == [-1, -1, -1]
 
 
-def test_two_stretches_of_a_site_in_one_batch_are_refused():
-    with pytest.raises(MPTTError, match=r'of site 5: .*evaluation="independent"'):
-        check_in_order(CarriedState(1), ints(2, 5, 5), ints(0, 0, 10))
+def test_stretches_of_a_site_in_one_batch_follow_one_another():
+    site, start, length = ints(2, 5, 5, 2, 5), ints(13, 10, 14, 15, 19), ints(2, 4, 5, 1, 3)
+    follows = check_in_order(carried_to([5, 2], [10, 13]), site, start, length)
+    assert follows.tolist() == [-1, -1, 1, 0, 2]
+
+
+@pytest.mark.parametrize("start", [9, 11], ids=["overlap", "gap"])
+def test_stretch_that_does_not_follow_the_row_before_of_its_site_is_refused(start):
+    with pytest.raises(
+        MPTTError, match=rf"site 5 comes with step {start}, but its last stretch ended before step 10\."
+    ):
+        check_in_order(CarriedState(1), ints(5, 2, 5), ints(0, 0, start), ints(10, 10, 10))
+
+
+def test_the_last_stretch_of_a_site_is_the_one_carried_on():
+    carried = CarriedState(1)
+    carried.keep_last(ints(5, 2, 5), ints(10, 7, 13), states(0.1, 0.2, 0.3))
+    assert carried.read(ints(2, 5), ints(2, 5), ints(7, 13)).squeeze(1).tolist() == pytest.approx([0.2, 0.3])
+    assert not carried.continues(ints(5), ints(5), ints(10)).any()
 
 
 @pytest.mark.parametrize("start", [9, 11, 0], ids=["overlap", "gap", "again from the start"])
@@ -147,7 +166,7 @@ def test_stretch_that_does_not_follow_is_refused(start):
     with pytest.raises(
         MPTTError, match=rf"site 5 comes with step {start}, but its last stretch ended before step 10\."
     ):
-        check_in_order(carried_to([5, 2], [10, 13]), ints(2, 5), ints(13, start))
+        check_in_order(carried_to([5, 2], [10, 13]), ints(2, 5), ints(13, start), ints(9, 9))
 
 
 # ---------------------------------------------------------------- a series in chunks
@@ -200,7 +219,7 @@ def test_chunked_pass_with_carried_state_equals_the_whole_pass(name, sizes):
     outputs = {site: [] for site in series}
     none = torch.empty(0, dtype=torch.int64)
     for site, start, steps in chunks_of({site: len(values) for site, values in series.items()}, sizes):
-        check_in_order(carried, site, start)
+        check_in_order(carried, site, start, np.broadcast_to(steps, site.shape))
         inputs = torch.stack([series[s][a : a + steps] for s, a in zip(site, start, strict=True)])
         output, final, _ = run(layer, inputs, carried.read(site, site, start), none, none)
         carried.keep(site, site, start + steps, flatten_state(final))
@@ -326,3 +345,121 @@ def test_every_chunk_starts_from_the_end_of_the_last_one_of_its_site():
     chunks = [(sites, ints(0, 0), 2), (sites[::-1], ints(2, 2), 2), (ints(1), ints(4), 1), (ints(0, 1), ints(4, 5), 1)]
     assert reconstruct_linkage(memory, memory.keymap, chunks, advance) == 0
     assert initials == [[0, 0], [1, 1], [2], [2, 3]]
+
+
+# ---------------------------------------------------------------- series in parallel
+
+LAYERS = {
+    "gru": lambda **more: nn.GRU(3, 4, **more),
+    "gru-2": lambda **more: nn.GRU(3, 4, num_layers=2, **more),
+    "rnn": lambda **more: nn.RNN(3, 4, bias=False, **more),
+    "lstm": lambda **more: nn.LSTM(3, 4, **more),
+    "lstm-2-proj": lambda **more: nn.LSTM(3, 4, num_layers=2, proj_size=2, **more),
+}
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("chunk", [7, 10, 33, 1000, None])
+def test_series_of_different_lengths_in_parallel_are_those_of_a_plain_pass(name, batch_first, chunk):
+    layer = LAYERS[name](batch_first=batch_first).double().eval()
+    x, length = torch.randn(3, 100, 3, dtype=torch.float64), ints(100, 63, 7)
+    first = torch.randn(3, state_size(layer), dtype=torch.float64)
+    row, position = torch.tensor([0, 0, 1, 1, 2]), torch.tensor([3, 99, 0, 62, 6])
+    for site, steps in enumerate(length):
+        x[site, steps:] = torch.nan  # padding is not read
+    inferred = infer(
+        layer, x if batch_first else x.transpose(0, 1), first, length, None, row, position, Parallel(1e-12, chunk=chunk)
+    )
+    output = inferred.output if batch_first else inferred.output.transpose(0, 1)
+    for site, steps in enumerate(length):
+        alone = x[site : site + 1, :steps]
+        here = row == site
+        expected, final, caught = run(
+            layer,
+            alone if batch_first else alone.transpose(0, 1),
+            first[site : site + 1],
+            torch.zeros(int(here.sum()), dtype=torch.int64),
+            position[here],
+        )
+        expected = expected if batch_first else expected.transpose(0, 1)
+        assert torch.allclose(output[site, :steps], expected[0], rtol=0, atol=1e-9)
+        assert torch.allclose(inferred.caught[here], caught, rtol=0, atol=1e-9)
+        assert torch.allclose(flatten_state(inferred.hidden)[site], flatten_state(final)[0], rtol=0, atol=1e-9)
+    assert inferred.done.chunks == {7: 15 + 9 + 1, 10: 10 + 7 + 1, 33: 4 + 2 + 1}.get(chunk, 3)
+
+
+@pytest.mark.parametrize("chunk", [4, None])
+def test_rows_that_follow_one_another_are_one_series(chunk):
+    layer = core("lstm-2")
+    x = torch.randn(2, 30, 2, dtype=torch.float64)
+    # Series 0 in three rows, series 1 in two, the rows mixed.
+    cut = [(0, 0, 10), (1, 0, 12), (0, 10, 15), (1, 12, 15), (0, 25, 5)]
+    rows = torch.zeros(5, 15, 2, dtype=torch.float64)
+    for row, (site, start, steps) in enumerate(cut):
+        rows[row, :steps] = x[site, start : start + steps]
+    length, follows = ints(*(steps for *_, steps in cut)), ints(-1, -1, 0, 1, 2)
+    inferred = infer(layer, rows, None, length, follows, parallel=Parallel(1e-12, chunk=chunk))
+    expected, _ = layer(x)
+    for row, (site, start, steps) in enumerate(cut):
+        found = inferred.output[row, :steps]
+        assert torch.allclose(found, expected[site, start : start + steps], rtol=0, atol=1e-9), row
+
+
+def test_a_long_series_is_cut_and_a_short_one_is_not():
+    layer = nn.GRU(2, 32, batch_first=True).eval()
+    long, short = (infer(layer, torch.randn(1, steps, 2)) for steps in (36_500, 366))
+    assert long.done.chunks == 100
+    assert long.done.in_order == 0
+    assert short.done == Sweeps(chunks=1, sweeps=1, runs=1, in_order=0, largest_change=0.0)
+
+
+def test_many_series_side_by_side_are_not_cut():
+    layer = nn.LSTM(2, 64, batch_first=True).eval()
+    assert infer(layer, torch.randn(200, 800, 2)).done.chunks == 200
+
+
+def test_no_sweeps_is_a_plain_pass():
+    layer, x = nn.GRU(2, 8, batch_first=True).eval(), torch.randn(1, 20_000, 2)
+    plain = infer(layer, x, parallel=Parallel(max_sweeps=0))
+    assert torch.equal(plain.output, layer(x)[0])
+    assert plain.done.chunks == 1
+
+
+def test_after_training_the_guess_saves_sweeps():
+    layer, x = nn.GRU(2, 8, batch_first=True).eval(), torch.randn(1, 4000, 2)
+    parallel = Parallel(chunk=5)
+    cold = infer(layer, x, parallel=parallel)
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight += 1e-5 * torch.randn_like(weight)
+    again = infer(layer, x, parallel=parallel)
+    warm = infer(layer, x, parallel=parallel, guess=cold.guess)
+    assert warm.done.runs < again.done.runs
+    assert torch.allclose(warm.output, layer(x)[0], rtol=0, atol=1e-4)
+    # A guess of other rows is of no use, and does no harm.
+    assert infer(layer, x[:, :2000], parallel=parallel, guess=cold.guess).done.chunks == 400
+
+
+def test_a_layer_that_never_forgets_gives_what_a_walk_gives():
+    layer = nn.RNN(1, 1, nonlinearity="relu", bias=False, batch_first=True).double().eval()
+    with torch.no_grad():
+        layer.weight_ih_l0.fill_(1)
+        layer.weight_hh_l0.fill_(1)  # h += x
+    x = torch.rand(1, 10_000, 1, dtype=torch.float64)
+    inferred = infer(layer, x, parallel=Parallel(chunk=100))
+    assert torch.allclose(inferred.output, x.cumsum(1), rtol=0, atol=1e-4)
+    assert inferred.done.chunks == 100
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tolerance": -1.0}, "tolerance must be 0"),
+        ({"max_sweeps": -1}, "max_sweeps"),
+        ({"chunk": 0}, "chunk must be 1"),
+    ],
+)
+def test_settings_that_are_none_are_refused(settings, message):
+    with pytest.raises(MPTTError, match=message):
+        Parallel(**settings)

@@ -10,7 +10,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 from mptt import MPTTError
-from mptt.recurrent import Tap, chain, flatten_state, recurrent_layers, run, state_size, unflatten_state
+from mptt.recurrent import chain, flatten_state, recurrent_layers, run, state_size, unflatten_state
+from mptt.tap import Tap
 
 INPUTS, HIDDEN = 3, 4
 KINDS = {
