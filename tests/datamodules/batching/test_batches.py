@@ -75,20 +75,27 @@ def every_step(part):
 # Evaluation
 
 
-@given(RECORDS, st.integers(1, 8), st.integers(1, 30), st.integers(0, 6))
-def test_sequential_stretches_hold_every_step_once_and_in_order(records, sites_at_once, chunk, warmup):
+@given(RECORDS, st.integers(1, 8), st.integers(1, 30), st.integers(0, 6), st.integers(1, 4))
+def test_sequential_stretches_hold_every_step_once_and_in_order(records, sites_at_once, chunk, warmup, at_once):
     series, part = lay_out(records)
     kept, stop = [], {}
-    stretches = sequential_stretches(series, part, sites_at_once, chunk, warmup)
+    stretches = sequential_stretches(series, part, sites_at_once, chunk, warmup, at_once)
     for batch in (stretches[nth] for nth in range(len(stretches))):
-        assert len(batch["site"]) <= sites_at_once
         assert batch["x"].shape[1] <= chunk
-        assert len(set(batch["site"].tolist())) == len(batch["site"])
+        assert len(set(batch["site"].tolist())) <= sites_at_once
+        assert np.bincount(batch["site"]).max() <= at_once
         for site, start, length in zip(*(batch[key].tolist() for key in ("site", "start", "length")), strict=True):
             assert stop.get(site, 0) == start
             stop[site] = start + length
         kept += check_rows(series, part, batch, warmup)
     assert sorted(kept) == every_step(part)
+
+
+def test_a_stretch_is_as_long_as_a_batch_of_half_a_million_steps_allows():
+    series, part = lay_out([(0, 0, 9000, 0), (0, 0, 8000, 0), (0, 0, 7000, 0)])
+    assert [len(sequential_stretches(series, part, sites, None, 0)) for sites in (1, 2, 3)] == [3, 2, 1]
+    many = lay_out([(0, 0, 4000, 0)] * 200)
+    assert sequential_stretches(*many, 200, None, 0)[0]["x"].shape[:2] == (200, 3650)
 
 
 @given(RECORDS, st.integers(1, 5), st.integers(1, 12), st.integers(1, 14), st.integers(0, 6))

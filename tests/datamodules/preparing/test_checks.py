@@ -44,8 +44,8 @@ def test_good_data_pass():
 # Settings
 
 
-@pytest.mark.parametrize("name", ["window", "stride", "batch_size", "chunk", "sites_at_once"])
-@pytest.mark.parametrize("value", [0, -3, 2.0, "7", None, True])
+@pytest.mark.parametrize("name", ["window", "stride", "batch_size", "chunk", "sites_at_once", "stretches_at_once"])
+@pytest.mark.parametrize("value", [0, -3, 2.0, "7", True])
 def test_counts_are_whole_and_positive(name, value):
     with pytest.raises(MPTTError, match=f"{name} is a whole number, at least 1; found"):
         module(good(), **{name: value})
