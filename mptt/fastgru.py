@@ -19,8 +19,9 @@ from mptt.errors import MPTTError
 # Multiplications that a second thread is worth the handing over for, some 50 microseconds of work.
 _WORTH_A_THREAD = 1_000_000
 
-# Parts of the work for each thread, so that one whose core is busy elsewhere leaves its share to the others.
-_PARTS = 4
+# Parts of a batch, at most. Not by the number of threads: sums over parts are the same with any, and a thread whose
+# core is busy elsewhere leaves more of them to the others.
+_PARTS = 32
 
 
 class FastGRU(nn.GRU):
@@ -80,18 +81,18 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        states, gates = _forward(*tensors, keep=True)
-        ctx.save_for_backward(*tensors, states, gates)
+        states = _forward(tensors)
+        ctx.save_for_backward(*tensors, states)
         ctx.set_materialize_grads(False)
         return states, states[:, -1].clone()
 
     @staticmethod
     def backward(ctx: Any, d_states: Tensor | None, d_final: Tensor | None) -> tuple[Tensor | None, ...]:
-        *tensors, states, gates = ctx.saved_tensors
+        *tensors, states = ctx.saved_tensors
         # With grad mode on, somebody will differentiate this.
         if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             return _backward_of_torch(tensors, ctx.needs_input_grad, d_states, d_final)
-        return _backward(tensors, states, gates, ctx.needs_input_grad, d_states, d_final)
+        return _backward(tuple(tensors), states, ctx.needs_input_grad, d_states, d_final)
 
 
 def _is_for_kernels(input: Any, hx: Any, weights: list[Tensor]) -> bool:
@@ -124,59 +125,53 @@ def _dropped(rows: Tensor, probability: float) -> Tensor:
 def _run(*tensors: Tensor) -> tuple[Tensor, Tensor]:
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return _Layer.apply(*tensors)
-    states, _ = _forward(*tensors, keep=False)
+    states = _forward(tensors)
     return states, states[:, -1].clone()
 
 
-def _forward(
-    x: Tensor, h0: Tensor, weight_ih: Tensor, weight_hh: Tensor, *biases: Tensor, keep: bool
-) -> tuple[Tensor, Tensor]:
-    """States (B, L, H) and, where they are to be kept, gates (B, L, 4H)."""
-    size = h0.shape[1]
-    bias = x.new_zeros(4 * size)
-    if biases:
-        bias[size:] += biases[0]
-        bias[: 3 * size] += _mrz(biases[1])
-    states = x.new_empty(*x.shape[:2], size)
-    gates = x.new_empty(len(x), x.shape[1] if keep else 1, 4 * size)
-    tensors = (x, h0, weight_ih.t(), _mrz(weight_hh).t(), bias, states, gates)
-    _over_rows(_kernels().forward, tensors, x.shape[1] * (weight_ih.numel() + weight_hh.numel()))
-    return states, gates
+def _forward(tensors: tuple[Tensor, ...]) -> Tensor:
+    x, h0 = tensors[:2]
+    states = x.new_empty(*x.shape[:2], h0.shape[1])
+    _over_rows(_kernels().forward, (x, h0, *_packed(*tensors[2:]), states), _work(tensors))
+    return states
 
 
 def _backward(
-    tensors: list[Tensor],
+    tensors: tuple[Tensor, ...],
     states: Tensor,
-    gates: Tensor,
     needed: tuple[bool, ...],
     d_states: Tensor | None,
     d_final: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
     x, h0, weight_ih, weight_hh = tensors[:4]
-    size = h0.shape[1]
-    d_h = torch.zeros_like(h0) if d_final is None else d_final.clone(memory_format=torch.contiguous_format)
-    d_gates = torch.empty_like(gates)
+    parts, size = -(-len(x) // _share(len(x))), h0.shape[1]
     if d_states is None:
         d_states = torch.zeros_like(states)
-    work = x.shape[1] * weight_hh.numel()
-    _over_rows(_kernels().backward, (gates, states, h0, _mrz(weight_hh), d_states, d_h, d_gates), work)
+    d_h = torch.zeros_like(h0) if d_final is None else d_final.clone(memory_format=torch.contiguous_format)
+    shapes = [x.shape, (parts, x.shape[2], 3 * size), (parts, size, 3 * size), (parts, 4 * size)]
+    wanted = [needed[0], needed[2], needed[3], any(needed[4:])]
+    sums = [x.new_zeros(shape if want else [0] * len(shape)) for shape, want in zip(shapes, wanted, strict=True)]
+    arguments = (x, h0, *_packed(*tensors[2:]), states, weight_ih, _mrz(weight_hh), d_states, d_h, *sums)
+    _over_rows(_kernels().backward, arguments, 4 * _work(tensors))
 
-    steps = d_gates.flatten(0, 1)  # (B L, 4H)
-    of_h, of_x = steps[:, : 3 * size], steps[:, size:]
-    gradients: list[Tensor | None] = [None] * len(tensors)
-    if needed[0]:
-        gradients[0] = (of_x @ weight_ih).view_as(x)
-    if needed[1]:
-        gradients[1] = d_h
-    if needed[2]:
-        gradients[2] = of_x.t() @ x.flatten(0, 1)
-    if needed[3]:
-        before = torch.cat([h0.unsqueeze(1), states[:, :-1]], dim=1).flatten(0, 1)
-        gradients[3] = _rzm(of_h.t() @ before)
-    if any(needed[4:]):
-        of_bias = steps.sum(0)
-        gradients[4:] = [of_bias[size:], _rzm(of_bias[: 3 * size])]
-    return tuple(gradients)
+    d_x, d_from_x, d_from_h, d_bias = (sums[0], *(of_parts.sum(0).t() for of_parts in sums[1:]))
+    gradients = [d_x, d_h, d_from_x, _rzm(d_from_h), d_bias[size:], _rzm(d_bias[: 3 * size])]
+    return tuple(gradient if need else None for gradient, need in zip(gradients, needed, strict=False))
+
+
+def _packed(weight_ih: Tensor, weight_hh: Tensor, *biases: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights from x (F, 3H) to the gates (r, z, n), from h (H, 3H) to (m, r, z), and biases (4H) of (m, r, z, n)."""
+    size = weight_hh.shape[1]
+    bias = weight_hh.new_zeros(4 * size)
+    if biases:
+        bias[size:] += biases[0]
+        bias[: 3 * size] += _mrz(biases[1])
+    return weight_ih.t(), _mrz(weight_hh).t(), bias
+
+
+def _work(tensors: tuple[Tensor, ...]) -> int:
+    x, _, weight_ih, weight_hh = tensors[:4]
+    return x.shape[0] * x.shape[1] * (weight_ih.numel() + weight_hh.numel())
 
 
 def _backward_of_torch(
@@ -204,31 +199,32 @@ def _rzm(rows: Tensor) -> Tensor:
     return rows.roll(-size, 0)
 
 
+def _share(rows: int) -> int:
+    group = _kernels().GROUP
+    return group * -(-rows // (group * _PARTS))
+
+
 def _over_rows(kernel: Callable[..., None], tensors: tuple[Tensor, ...], work: int) -> None:
-    """Run a kernel over all rows of a batch, groups of rows shared out to threads.
+    """Run a kernel over all rows of a batch, in parts that threads take as they come.
 
     Args:
-        kernel: called with arrays, first row and row after the last.
+        kernel: called with arrays, the number of the part and the number of rows in one.
         tensors: those that it writes to are contiguous; the first has a row for each of the batch.
-        work: multiplications for a row.
+        work: multiplications to be done.
     """
     arrays = [tensor.detach().contiguous().numpy() for tensor in tensors]
-    rows, group = len(arrays[0]), _kernels().GROUP
-    groups = -(-rows // group)
-    threads = max(1, min(torch.get_num_threads(), groups, rows * work // _WORTH_A_THREAD))
-    parts = min(groups, threads * _PARTS) if threads > 1 else 1
-    # Cut between groups: a row meets the same arithmetic however many threads there are.
-    bounds = [min(groups * part // parts * group, rows) for part in range(parts + 1)]
-    todo = deque(zip(bounds[:-1], bounds[1:], strict=True))
+    share = _share(len(arrays[0]))
+    todo = deque(range(-(-len(arrays[0]) // share)))
 
     def work_off() -> None:
         while True:
             try:
-                begin, end = todo.popleft()
+                part = todo.popleft()
             except IndexError:
                 return
-            kernel(*arrays, begin, end)
+            kernel(*arrays, part, share)
 
+    threads = min(torch.get_num_threads(), len(todo), work // _WORTH_A_THREAD)
     helpers = [_pool(torch.get_num_threads() - 1, os.getpid()).submit(work_off) for _ in range(threads - 1)]
     work_off()
     for helper in helpers:

@@ -14,8 +14,11 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-# Rows that go through time together, so that a weight is loaded once for all of them.
+# Rows that go through time together, so that a weight is loaded once for all of them: as many as `_add_product` takes.
 GROUP = 4
+
+# Steps that a backward pass works on at a time, whose gates stay in the cache.
+_BLOCK = 16
 
 # A product and a sum may be one instruction. Nothing else of "fast": NaN stays NaN, sums keep their order.
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
@@ -50,7 +53,7 @@ def _expm1_of(x: Any) -> Callable[..., Any]:
     # Added to this, a number is rounded and its integer value is in the last bits.
     shift, exponent_bias, mantissa_bits = np.float32(1.5 * 2**23), np.int32(127 << 23), np.int32(23)
 
-    # x = n ln 2 + r; the polynomial of Cephes' expf gives q = exp(r) - 1. No call and no branch: whole vectors at a time.
+    # x = n ln 2 + r; the polynomial of Cephes' expf gives q = exp(r) - 1. No call, no branch: whole vectors at a time.
     def expm1(x: Any) -> Any:
         x = largest if x > largest else x
         x = -largest if x < -largest else x
@@ -77,52 +80,53 @@ def _tanh(x: Any, one: Any) -> Any:
 
 
 @_compiled
-def _add_product(sums: Any, values: Any, weights: Any) -> None:
-    """sums (K,) += values (J,) @ weights (J, K)."""
-    whole = len(weights) // 4 * 4
-    for j in range(0, whole, 4):
-        w0, w1, w2, w3 = weights[j], weights[j + 1], weights[j + 2], weights[j + 3]
-        a0, a1, a2, a3 = values[j], values[j + 1], values[j + 2], values[j + 3]
-        for k in range(len(sums)):
-            sums[k] += a0 * w0[k] + a1 * w1[k] + a2 * w2[k] + a3 * w3[k]
-    for j in range(whole, len(weights)):
-        w0, a0 = weights[j], values[j]
-        for k in range(len(sums)):
-            sums[k] += a0 * w0[k]
+def _add_product(sums: Any, sums_from: int, values: Any, weights: Any, weights_from: int, width: int) -> None:
+    """Add values (R, J) @ weights (J, K) to sums (R, K), for K of `width` columns of each from a first one."""
+    rows, inner = values.shape
+    to, weights_to = sums_from + width, weights_from + width
+    # Four by four: so each number that is loaded is used four times.
+    whole_rows, whole_inner = rows // 4 * 4, inner // 4 * 4
+    for i in range(0, whole_rows, 4):
+        a, b, c, d = values[i], values[i + 1], values[i + 2], values[i + 3]
+        sum_a, sum_b = sums[i, sums_from:to], sums[i + 1, sums_from:to]
+        sum_c, sum_d = sums[i + 2, sums_from:to], sums[i + 3, sums_from:to]
+        for j in range(0, whole_inner, 4):
+            w0, w1 = weights[j, weights_from:weights_to], weights[j + 1, weights_from:weights_to]
+            w2, w3 = weights[j + 2, weights_from:weights_to], weights[j + 3, weights_from:weights_to]
+            a0, a1, a2, a3 = a[j], a[j + 1], a[j + 2], a[j + 3]
+            b0, b1, b2, b3 = b[j], b[j + 1], b[j + 2], b[j + 3]
+            c0, c1, c2, c3 = c[j], c[j + 1], c[j + 2], c[j + 3]
+            d0, d1, d2, d3 = d[j], d[j + 1], d[j + 2], d[j + 3]
+            for k in range(width):
+                u0, u1, u2, u3 = w0[k], w1[k], w2[k], w3[k]
+                sum_a[k] += a0 * u0 + a1 * u1 + a2 * u2 + a3 * u3
+                sum_b[k] += b0 * u0 + b1 * u1 + b2 * u2 + b3 * u3
+                sum_c[k] += c0 * u0 + c1 * u1 + c2 * u2 + c3 * u3
+                sum_d[k] += d0 * u0 + d1 * u1 + d2 * u2 + d3 * u3
+        for j in range(whole_inner, inner):
+            w0, a0, b0, c0, d0 = weights[j, weights_from:weights_to], a[j], b[j], c[j], d[j]
+            for k in range(width):
+                sum_a[k] += a0 * w0[k]
+                sum_b[k] += b0 * w0[k]
+                sum_c[k] += c0 * w0[k]
+                sum_d[k] += d0 * w0[k]
+    for i in range(whole_rows, rows):
+        a, sum_a = values[i], sums[i, sums_from:to]
+        for j in range(0, whole_inner, 4):
+            w0, w1 = weights[j, weights_from:weights_to], weights[j + 1, weights_from:weights_to]
+            w2, w3 = weights[j + 2, weights_from:weights_to], weights[j + 3, weights_from:weights_to]
+            a0, a1, a2, a3 = a[j], a[j + 1], a[j + 2], a[j + 3]
+            for k in range(width):
+                sum_a[k] += a0 * w0[k] + a1 * w1[k] + a2 * w2[k] + a3 * w3[k]
+        for j in range(whole_inner, inner):
+            w0, a0 = weights[j, weights_from:weights_to], a[j]
+            for k in range(width):
+                sum_a[k] += a0 * w0[k]
 
 
 @_compiled
-def _add_products(
-    sums_a: Any, sums_b: Any, sums_c: Any, sums_d: Any, a: Any, b: Any, c: Any, d: Any, weights: Any
-) -> None:
-    """`_add_product` of a group of rows: a weight is loaded once for four of them."""
-    whole = len(weights) // 4 * 4
-    for j in range(0, whole, 4):
-        w0, w1, w2, w3 = weights[j], weights[j + 1], weights[j + 2], weights[j + 3]
-        a0, a1, a2, a3 = a[j], a[j + 1], a[j + 2], a[j + 3]
-        b0, b1, b2, b3 = b[j], b[j + 1], b[j + 2], b[j + 3]
-        c0, c1, c2, c3 = c[j], c[j + 1], c[j + 2], c[j + 3]
-        d0, d1, d2, d3 = d[j], d[j + 1], d[j + 2], d[j + 3]
-        for k in range(len(sums_a)):
-            u0, u1, u2, u3 = w0[k], w1[k], w2[k], w3[k]
-            sums_a[k] += a0 * u0 + a1 * u1 + a2 * u2 + a3 * u3
-            sums_b[k] += b0 * u0 + b1 * u1 + b2 * u2 + b3 * u3
-            sums_c[k] += c0 * u0 + c1 * u1 + c2 * u2 + c3 * u3
-            sums_d[k] += d0 * u0 + d1 * u1 + d2 * u2 + d3 * u3
-    for j in range(whole, len(weights)):
-        w0, a0, b0, c0, d0 = weights[j], a[j], b[j], c[j], d[j]
-        for k in range(len(sums_a)):
-            sums_a[k] += a0 * w0[k]
-            sums_b[k] += b0 * w0[k]
-            sums_c[k] += c0 * w0[k]
-            sums_d[k] += d0 * w0[k]
-
-
-@_compiled
-def forward(
-    x: Any, h0: Any, from_x: Any, from_h: Any, bias: Any, states: Any, gates: Any, begin: int, end: int
-) -> None:
-    """Run rows begin .. end-1 through time.
+def forward(x: Any, h0: Any, from_x: Any, from_h: Any, bias: Any, states: Any, part: int, share: int) -> None:
+    """Run a part of the rows through time.
 
     Args:
         x: (B, L, F) inputs.
@@ -131,96 +135,111 @@ def forward(
         from_h: (H, 3H) weights from h to (m, r, z).
         bias: (4H,) of (m, r, z, n).
         states: (B, L, H), written: the state after each step.
-        gates: (B, L, 4H), written: (m, r, z, n); or (B, 1, 4H), where each step overwrites the one before.
-        begin: first row.
-        end: row after the last.
+        part: which rows: from part * share.
+        share: number of rows in a part, a multiple of GROUP.
     """
-    one = bias.dtype.type(1)
-    size, keep = h0.shape[1], gates.shape[1] == x.shape[1]
-    for first in range(begin, end, GROUP):
+    one, size = bias.dtype.type(1), h0.shape[1]
+    end = min((part + 1) * share, len(x))
+    gates = np.empty((GROUP, 4 * size), bias.dtype)
+    for first in range(part * share, end, GROUP):
         last = min(first + GROUP, end)
         for t in range(x.shape[1]):
-            at = t if keep else 0
-            for row in range(first, last):
-                gates[row, at, :] = bias
-            if last - first == GROUP:
-                b, c, d = first + 1, first + 2, first + 3
-                ga, gb, gc, gd = gates[first, at], gates[b, at], gates[c, at], gates[d, at]
-                _add_products(
-                    ga[size:], gb[size:], gc[size:], gd[size:], x[first, t], x[b, t], x[c, t], x[d, t], from_x
-                )
-                ha, hb, hc, hd = h0[first], h0[b], h0[c], h0[d]
-                if t > 0:
-                    ha, hb, hc, hd = states[first, t - 1], states[b, t - 1], states[c, t - 1], states[d, t - 1]
-                until = 3 * size
-                _add_products(ga[:until], gb[:until], gc[:until], gd[:until], ha, hb, hc, hd, from_h)
-            else:
-                for row in range(first, last):
-                    _add_product(gates[row, at, size:], x[row, t], from_x)
-                    _add_product(gates[row, at, : 3 * size], states[row, t - 1] if t > 0 else h0[row], from_h)
-            for row in range(first, last):
-                m, r, z, n = _gates_of(gates[row, at], size)
-                h, before = states[row, t], states[row, t - 1] if t > 0 else h0[row]
+            before = states[first:last, t - 1] if t > 0 else h0[first:last]
+            gates[:] = bias
+            _add_product(gates, size, x[first:last, t], from_x, 0, 3 * size)
+            _add_product(gates, 0, before, from_h, 0, 3 * size)
+            for row in range(last - first):
+                m, r, z, n = _split(gates[row], size)
+                h, h_before = states[first + row, t], states[first + row, t - 1] if t > 0 else h0[first + row]
                 for i in range(size):
-                    r[i] = _sigmoid(r[i], one)
-                    z[i] = _sigmoid(z[i], one)
-                    n[i] = _tanh(n[i] + r[i] * m[i], one)
-                    h[i] = n[i] + z[i] * (before[i] - n[i])
+                    new = _tanh(n[i] + _sigmoid(r[i], one) * m[i], one)
+                    h[i] = new + _sigmoid(z[i], one) * (h_before[i] - new)
 
 
 @_compiled
 def backward(
-    gates: Any,
-    states: Any,
+    x: Any,
     h0: Any,
+    from_x: Any,
     from_h: Any,
+    bias: Any,
+    states: Any,
+    to_x: Any,
+    to_h: Any,
     d_states: Any,
     d_h: Any,
-    d_gates: Any,
-    begin: int,
-    end: int,
+    d_x: Any,
+    d_from_x: Any,
+    d_from_h: Any,
+    d_bias: Any,
+    part: int,
+    share: int,
 ) -> None:
-    """Run the gradients of rows begin .. end-1 back through time.
+    """Run the gradients of a part of the rows back through time. The gates are computed anew, from the states.
 
     Args:
-        gates: (B, L, 4H) as of `forward`.
-        states: (B, L, H) as of `forward`.
-        h0: (B, H) initial states.
-        from_h: (3H, H) weights from h to (m, r, z), transposed.
+        x: as of `forward`, like the five after it.
+        h0: initial states.
+        from_x: weights.
+        from_h: weights.
+        bias: of the gates.
+        states: after each step.
+        to_x: (3H, F) transposed `from_x`.
+        to_h: (3H, H) transposed `from_h`.
         d_states: (B, L, H) gradients of the states as outputs.
         d_h: (B, H) gradients of the last states, overwritten by those of the initial states.
-        d_gates: (B, L, 4H), written: gradients of m and, before their functions, of r, z, n.
-        begin: first row.
-        end: row after the last.
+        d_x: (B, L, F) zeros that the gradients are added to, or empty where they are not wanted.
+        d_from_x: (parts, F, 3H) likewise.
+        d_from_h: (parts, H, 3H) likewise.
+        d_bias: (parts, 4H) likewise.
+        part: which rows: from part * share.
+        share: number of rows in a part, a multiple of GROUP.
     """
-    one = gates.dtype.type(1)
-    size = h0.shape[1]
-    for first in range(begin, end, GROUP):
+    one, size, steps = bias.dtype.type(1), h0.shape[1], x.shape[1]
+    end = min((part + 1) * share, len(x))
+    gates = np.empty((GROUP, _BLOCK, 4 * size), bias.dtype)
+    before = np.empty((GROUP, _BLOCK, size), bias.dtype)
+    for first in range(part * share, end, GROUP):
         last = min(first + GROUP, end)
-        for t in range(gates.shape[1] - 1, -1, -1):
+        for stop in range(steps, 0, -_BLOCK):
+            start = max(stop - _BLOCK, 0)
             for row in range(first, last):
-                m, r, z, n = _gates_of(gates[row, t], size)
-                dm, dr, dz, dn = _gates_of(d_gates[row, t], size)
-                dh, d_state, before = d_h[row], d_states[row, t], states[row, t - 1] if t > 0 else h0[row]
-                for i in range(size):
-                    total = dh[i] + d_state[i]
-                    dn[i] = total * (one - z[i]) * (one - n[i] * n[i])
-                    dm[i] = dn[i] * r[i]
-                    dr[i] = dn[i] * m[i] * r[i] * (one - r[i])
-                    dz[i] = total * (before[i] - n[i]) * z[i] * (one - z[i])
-                    dh[i] = total * z[i]
-            until = 3 * size
-            if last - first == GROUP:
-                b, c, d = first + 1, first + 2, first + 3
-                ga, gb, gc, gd = d_gates[first, t], d_gates[b, t], d_gates[c, t], d_gates[d, t]
-                _add_products(
-                    d_h[first], d_h[b], d_h[c], d_h[d], ga[:until], gb[:until], gc[:until], gd[:until], from_h
-                )
-            else:
+                own, own_before = gates[row - first], before[row - first]
+                own_before[0] = states[row, start - 1] if start > 0 else h0[row]
+                own_before[1 : stop - start] = states[row, start : stop - 1]
+                own[:] = bias
+                _add_product(own, size, x[row, start:stop], from_x, 0, 3 * size)
+                _add_product(own, 0, own_before[: stop - start], from_h, 0, 3 * size)
+            for t in range(stop - 1, start - 1, -1):
                 for row in range(first, last):
-                    _add_product(d_h[row], d_gates[row, t, :until], from_h)
+                    m, r, z, n = _split(gates[row - first, t - start], size)
+                    dh, d_state, h_before = d_h[row], d_states[row, t], before[row - first, t - start]
+                    for i in range(size):
+                        reset, update = _sigmoid(r[i], one), _sigmoid(z[i], one)
+                        new = _tanh(n[i] + reset * m[i], one)
+                        total = dh[i] + d_state[i]
+                        d_new = total * (one - update) * (one - new * new)
+                        r[i] = d_new * m[i] * reset * (one - reset)
+                        z[i] = total * (h_before[i] - new) * update * (one - update)
+                        n[i] = d_new
+                        m[i] = d_new * reset
+                        dh[i] = total * update
+                _add_product(d_h[first:last], 0, gates[: last - first, t - start, : 3 * size], to_h, 0, size)
+            for row in range(first, last):
+                own, own_before = gates[row - first, : stop - start], before[row - first, : stop - start]
+                if d_x.size:
+                    _add_product(d_x[row, start:stop], 0, own[:, size:], to_x, 0, x.shape[2])
+                if d_from_x.size:
+                    _add_product(d_from_x[part], 0, x[row, start:stop].T, own, size, 3 * size)
+                if d_from_h.size:
+                    _add_product(d_from_h[part], 0, own_before.T, own, 0, 3 * size)
+                if d_bias.size:
+                    sums = d_bias[part]
+                    for step in own:
+                        for i in range(4 * size):
+                            sums[i] += step[i]
 
 
 @_compiled
-def _gates_of(row: Any, size: int) -> Any:
-    return row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
+def _split(gates: Any, size: int) -> Any:
+    return gates[:size], gates[size : 2 * size], gates[2 * size : 3 * size], gates[3 * size :]
