@@ -69,14 +69,41 @@ def _expm1_of(x: Any) -> Callable[..., Any]:
 
 
 @_compiled
-def _sigmoid(x: Any, one: Any) -> Any:
-    return one / (_expm1(-x) + one + one)
+def _activate(gates: Any) -> None:
+    """Put the functions of r, z and n in the place of their arguments: sigmoid(r), sigmoid(z), tanh(n + r m)."""
+    one, size = gates.dtype.type(1), len(gates) // 4
+    m, r, z, n = _split(gates, size)
+    for i in range(size):
+        r[i] = one / (_expm1(-r[i]) + one + one)
+        z[i] = one / (_expm1(-z[i]) + one + one)
+        e = _expm1(n[i] + r[i] * m[i] + n[i] + r[i] * m[i])
+        n[i] = e / (e + one + one)
 
 
 @_compiled
-def _tanh(x: Any, one: Any) -> Any:
-    e = _expm1(x + x)
-    return e / (e + one + one)
+def _differentiate(gates: Any, before: Any, d_h: Any, d_state: Any) -> None:
+    """Put gradients of m and of the functions' arguments in the place of (m, r, z, n), and pass on z's share of d_h.
+
+    Args:
+        gates: (4H,) as `_activate` leaves them.
+        before: (H,) state before the step.
+        d_h: (H,) gradient of the state after it, from the steps that follow; overwritten.
+        d_state: (H,) the same, of the state as an output.
+    """
+    one, size = gates.dtype.type(1), len(before)
+    m, r, z, n = _split(gates, size)
+    # In short loops: vectors are made of one only where few arrays have to be told apart.
+    for i in range(size):
+        d_h[i] += d_state[i]
+    for i in range(size):
+        total, update, new = d_h[i], z[i], n[i]
+        d_h[i] = total * update
+        z[i] = total * (before[i] - new) * update * (one - update)
+        n[i] = total * (one - update) * (one - new * new)
+    for i in range(size):
+        reset, d_new = r[i], n[i]
+        r[i] = d_new * m[i] * reset * (one - reset)
+        m[i] = d_new * reset
 
 
 @_compiled
@@ -84,7 +111,7 @@ def _add_product(sums: Any, sums_from: int, values: Any, weights: Any, weights_f
     """Add values (R, J) @ weights (J, K) to sums (R, K), for K of `width` columns of each from a first one."""
     rows, inner = values.shape
     to, weights_to = sums_from + width, weights_from + width
-    # Four by four: so each number that is loaded is used four times.
+    # Four by four: each number that is loaded is used four times.
     whole_rows, whole_inner = rows // 4 * 4, inner // 4 * 4
     for i in range(0, whole_rows, 4):
         a, b, c, d = values[i], values[i + 1], values[i + 2], values[i + 3]
@@ -145,15 +172,16 @@ def forward(x: Any, h0: Any, from_x: Any, from_h: Any, bias: Any, states: Any, p
         last = min(first + GROUP, end)
         for t in range(x.shape[1]):
             before = states[first:last, t - 1] if t > 0 else h0[first:last]
-            gates[:] = bias
+            for row in range(last - first):
+                _copy(bias, gates[row])
             _add_product(gates, size, x[first:last, t], from_x, 0, 3 * size)
             _add_product(gates, 0, before, from_h, 0, 3 * size)
             for row in range(last - first):
-                m, r, z, n = _split(gates[row], size)
+                _activate(gates[row])
+                _, _, z, n = _split(gates[row], size)
                 h, h_before = states[first + row, t], states[first + row, t - 1] if t > 0 else h0[first + row]
                 for i in range(size):
-                    new = _tanh(n[i] + _sigmoid(r[i], one) * m[i], one)
-                    h[i] = new + _sigmoid(z[i], one) * (h_before[i] - new)
+                    h[i] = n[i] + z[i] * (h_before[i] - n[i])
 
 
 @_compiled
@@ -205,25 +233,19 @@ def backward(
             start = max(stop - _BLOCK, 0)
             for row in range(first, last):
                 own, own_before = gates[row - first], before[row - first]
-                own_before[0] = states[row, start - 1] if start > 0 else h0[row]
-                own_before[1 : stop - start] = states[row, start : stop - 1]
-                own[:] = bias
+                for step in range(stop - start):
+                    _copy(bias, own[step])
+                    t = start + step
+                    _copy(states[row, t - 1] if t > 0 else h0[row], own_before[step])
                 _add_product(own, size, x[row, start:stop], from_x, 0, 3 * size)
                 _add_product(own, 0, own_before[: stop - start], from_h, 0, 3 * size)
+                for step in range(stop - start):
+                    _activate(own[step])
             for t in range(stop - 1, start - 1, -1):
                 for row in range(first, last):
-                    m, r, z, n = _split(gates[row - first, t - start], size)
-                    dh, d_state, h_before = d_h[row], d_states[row, t], before[row - first, t - start]
-                    for i in range(size):
-                        reset, update = _sigmoid(r[i], one), _sigmoid(z[i], one)
-                        new = _tanh(n[i] + reset * m[i], one)
-                        total = dh[i] + d_state[i]
-                        d_new = total * (one - update) * (one - new * new)
-                        r[i] = d_new * m[i] * reset * (one - reset)
-                        z[i] = total * (h_before[i] - new) * update * (one - update)
-                        n[i] = d_new
-                        m[i] = d_new * reset
-                        dh[i] = total * update
+                    _differentiate(
+                        gates[row - first, t - start], before[row - first, t - start], d_h[row], d_states[row, t]
+                    )
                 _add_product(d_h[first:last], 0, gates[: last - first, t - start, : 3 * size], to_h, 0, size)
             for row in range(first, last):
                 own, own_before = gates[row - first, : stop - start], before[row - first, : stop - start]
@@ -235,9 +257,17 @@ def backward(
                     _add_product(d_from_h[part], 0, own_before.T, own, 0, 3 * size)
                 if d_bias.size:
                     sums = d_bias[part]
-                    for step in own:
+                    for step in range(stop - start):
+                        gate = own[step]
                         for i in range(4 * size):
-                            sums[i] += step[i]
+                            sums[i] += gate[i]
+
+
+@_compiled
+def _copy(source: Any, target: Any) -> None:
+    # A loop, which becomes a few vector moves; an assignment to a slice first looks into shapes and overlaps.
+    for i in range(len(source)):
+        target[i] = source[i]
 
 
 @_compiled
