@@ -96,9 +96,9 @@ class _Layer(torch.autograd.Function):
 
 
 def _is_for_kernels(input: Any, hx: Any, weights: list[Tensor]) -> bool:
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return False
-    if torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu") or torch._C._are_functorch_transforms_active():
         return False
     tensors = [input, *weights] if hx is None else [input, hx, *weights]
     return all(_is_plain(tensor) and tensor.dtype == weights[0].dtype for tensor in tensors) and (

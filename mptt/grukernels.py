@@ -21,7 +21,7 @@ GROUP = 4
 _BLOCK = 16
 
 # A product and a sum may be one instruction. Nothing else of "fast": NaN stays NaN, sums keep their order.
-_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+_OPTIONS: Any = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -165,7 +165,7 @@ def forward(x: Any, h0: Any, from_x: Any, from_h: Any, bias: Any, states: Any, p
         part: which rows: from part * share.
         share: number of rows in a part, a multiple of GROUP.
     """
-    one, size = bias.dtype.type(1), h0.shape[1]
+    size = h0.shape[1]
     end = min((part + 1) * share, len(x))
     gates = np.empty((GROUP, 4 * size), bias.dtype)
     for first in range(part * share, end, GROUP):
@@ -223,7 +223,7 @@ def backward(
         part: which rows: from part * share.
         share: number of rows in a part, a multiple of GROUP.
     """
-    one, size, steps = bias.dtype.type(1), h0.shape[1], x.shape[1]
+    size, steps = h0.shape[1], x.shape[1]
     end = min((part + 1) * share, len(x))
     gates = np.empty((GROUP, _BLOCK, 4 * size), bias.dtype)
     before = np.empty((GROUP, _BLOCK, size), bias.dtype)
