@@ -12,9 +12,10 @@ from torchmetrics import Metric, MetricCollection
 
 from mptt.closedloop import Step, cell
 from mptt.errors import MPTTError
+from mptt.fastgru import FastGRU
 from mptt.metrics import KGE, NSE, PBIAS, RMSE
 
-CORES = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
+CORES = {"gru": nn.GRU, "fast_gru": FastGRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 OptimizerMaker = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 SchedulerMaker = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
 
@@ -33,7 +34,7 @@ class SequenceRegressor(pl.LightningModule):
     Args:
         input_size: inputs, F; from the DataModule on the command line.
         output_size: targets, K; likewise.
-        core: "gru", "lstm" or "rnn".
+        core: "gru", "fast_gru" (the same, faster on the CPU, with numba), "lstm" or "rnn".
         hidden_size: units in a layer.
         num_layers: layers.
         dropout: between layers and before the head.
@@ -42,8 +43,8 @@ class SequenceRegressor(pl.LightningModule):
             `val_loss`); none by default.
 
     Raises:
-        MPTTError: an unknown core, sizes under 1; at the start of validation or test, a DataModule that cannot say what
-            the sites and the units are.
+        MPTTError: an unknown core, "fast_gru" without numba, sizes under 1; at the start of validation or test, a
+            DataModule that cannot say what the sites and the units are.
 
     Example:
         >>> model = SequenceRegressor(input_size=7)
@@ -69,7 +70,7 @@ class SequenceRegressor(pl.LightningModule):
         self,
         input_size: int,
         output_size: int = 1,
-        core: Literal["gru", "lstm", "rnn"] = "gru",
+        core: Literal["gru", "fast_gru", "lstm", "rnn"] = "gru",
         hidden_size: int = 32,
         num_layers: int = 1,
         dropout: float = 0.0,

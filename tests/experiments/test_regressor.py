@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytorch_lightning as pl
 import torch
 import xarray as xr
 
-from mptt import MPTTError
+from mptt import MPTTError, fastgru
 from mptt.callbacks import MPTTCallback
 from mptt.datamodules import SeriesDataModule
 from mptt.experiments.records import score_table
 from mptt.experiments.regressor import SequenceRegressor
+from mptt.fastgru import FastGRU
 from mptt.recurrent import state_size
 
 Make = Callable[..., xr.Dataset]
@@ -35,10 +37,29 @@ def test_cores_layers_and_dropout(core: str, kind: type, layers: int) -> None:
 
 
 def test_what_cannot_be_built_is_refused() -> None:
-    with pytest.raises(MPTTError, match="gru, lstm, rnn"):
+    with pytest.raises(MPTTError, match="gru, fast_gru, lstm, rnn"):
         SequenceRegressor(3, core="gur")  # type: ignore[arg-type]
     with pytest.raises(MPTTError, match="found 0 and 1"):
         SequenceRegressor(0)
+
+
+def test_fast_gru_predicts_what_gru_does() -> None:
+    pytest.importorskip("numba", reason='the core fast_gru needs numba: pip install "mptt[fast]"')
+    slow = SequenceRegressor(3, 2, core="gru", hidden_size=5, num_layers=2)
+    fast = SequenceRegressor(3, 2, core="fast_gru", hidden_size=5, num_layers=2)
+    assert type(fast.core) is FastGRU
+    fast.load_state_dict(slow.state_dict())
+    x = torch.randn(4, 7, 3)
+    torch.testing.assert_close(fast(x), slow(x), rtol=0, atol=1e-6)
+
+
+def test_fast_gru_without_numba_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "mptt.grukernels", raising=False)
+    monkeypatch.delattr("mptt.grukernels", raising=False)
+    fastgru._kernels.cache_clear()
+    with pytest.raises(MPTTError, match=r'pip install "mptt\[fast\]"'):
+        SequenceRegressor(3, core="fast_gru")
 
 
 def test_loss_is_the_mean_over_observed_steps_alone() -> None:
