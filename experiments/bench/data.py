@@ -21,7 +21,7 @@ from mptt.datamodules.storing.converting import convert
 from mptt.experiments.bench.common import Figure, Settings, interleaved, quiet, ratio, repeated, seconds_of
 from mptt.experiments.regressor import SequenceRegressor
 
-MEMORY = 0.1  # GiB for the series of 671 sites that are read as they are needed: a third of them
+MEMORY = 0.1  # GiB for the series that are read as they are needed: a third of those of 671 sites
 INPUTS = ["PRECIPmm", "TMP_MXdgC", "TMP_MNdgC", "RHmd", "SNOFALLmm", "SNOMELTmm", "PETmm"]
 TARGET = "SW_ENDmm"
 Measured = dict[str, float]
@@ -29,8 +29,8 @@ Measured = dict[str, float]
 
 def data(settings: Settings) -> list[Figure]:
     """Set-up, batches, training steps and memory, in memory and from a store of 35 years of 8 daily variables."""
-    sites, steps, hidden = settings.size(671, 6), settings.size(150, 3), settings.size(64, 8)
-    memory = MEMORY * sites / 671
+    sites, steps, hidden = settings.size(671, 12), settings.size(150, 3), settings.size(64, 8)
+    memory = settings.size(MEMORY, 0.003)
     settings.tell(f"simulating {sites} basins")
     with tempfile.TemporaryDirectory() as folder:
         source, path = Path(folder, "simulated.nc"), Path(folder, "data.zarr")

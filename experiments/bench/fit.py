@@ -29,7 +29,9 @@ def fit(settings: Settings) -> list[Figure]:
     settings.tell(f"{1 + repeats} epochs")
     with tempfile.TemporaryDirectory() as folder:
         callbacks = MPTTCallback(), EpochTable(folder), BestAndLast(folder), clock
-        trainer = bare_trainer(*callbacks, epochs=1 + repeats, limit_val_batches=1.0, profiler=actions)
+        trainer = bare_trainer(
+            *callbacks, epochs=1 + repeats, limit_val_batches=1.0, enable_checkpointing=True, profiler=actions
+        )
         trainer.fit(SequenceRegressor(data.input_size), datamodule=data)
     found = clock.epochs[1:]
     years = round(data.parts["validation"].length.sum() / 365.25)
