@@ -142,7 +142,7 @@ def interleaved(
     found: dict[str, list[T]] = {name: [] for name in measures}
     for nth in range(0 if warm_up else 1, repeats + 1):
         settings.tell(f"repeat {nth} of {repeats}" if nth else "warming up")
-        for name in measures if nth % 2 else reversed(measures):
+        for name in measures if nth % 2 else reversed(list(measures)):
             result = measures[name]()
             if nth:
                 found[name].append(result)
@@ -168,9 +168,9 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 def bare_trainer(*callbacks: pl.Callback, epochs: int, **settings: Any) -> pl.Trainer:
     """A Trainer on the CPU that trains and does nothing besides."""
-    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    silent: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     silent |= {"enable_model_summary": False, "limit_val_batches": 0, "accelerator": "cpu"}
-    return pl.Trainer(max_epochs=epochs, callbacks=list(callbacks), **silent | settings)  # type: ignore[arg-type]
+    return pl.Trainer(max_epochs=epochs, callbacks=list(callbacks), **silent | settings)
 
 
 def epoch_seconds(data: SeriesDataModule, *callbacks: pl.Callback, epochs: int = 2, **model: Any) -> list[float]:

@@ -30,13 +30,13 @@ Measured = dict[str, float]
 def data(settings: Settings) -> list[Figure]:
     """Set-up, batches, training steps and memory, in memory and from a store of 35 years of 8 daily variables."""
     sites, steps, hidden = settings.size(671, 12), settings.size(150, 3), settings.size(64, 8)
-    memory = settings.size(MEMORY, 0.003)
+    memory, repeats = settings.size(MEMORY, 0.003), settings.size(settings.at_most(3), 1)
     settings.tell(f"simulating {sites} basins")
     with tempfile.TemporaryDirectory() as folder:
         source, path = Path(folder, "simulated.nc"), Path(folder, "data.zarr")
         simulated(sites).to_netcdf(source)
         converting = seconds_of(lambda: convert(store_source(source), path))
-        opening = repeated(settings.at_most(3), lambda: open_dataset(path))
+        opening = repeated(repeats, lambda: open_dataset(path))
         modes: dict[str, tuple[float | None, bool]] = {
             "in memory": (None, True), "from the store": (memory, True), "from the store, no thread": (memory, False)
         }  # fmt: skip
@@ -45,7 +45,7 @@ def data(settings: Settings) -> list[Figure]:
             for mode, how in modes.items()
         }
         # Nothing warms up: each process begins cold, as a user's does.
-        found = interleaved(settings, settings.at_most(3), measures, warm_up=False)
+        found = interleaved(settings, repeats, measures, warm_up=False)
     of = f"{sites} sites x 35 years x 8 variables"
     figures = [
         Figure(f"converting {of}, NetCDF to Zarr", [converting], "s"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from matplotlib import ticker
@@ -16,6 +17,7 @@ from mptt.experiments.figures.common import BLACK, BLUE, SMALL, VERMILION, start
 GREY = "#999999"
 COLOURS = (VERMILION, BLUE, BLACK)
 MARKERS = ("o", "s", "^")
+LINES = ("-", "--", ":")
 RATIO = "MPTT epoch / epoch\nfrom zero state"
 
 
@@ -25,27 +27,29 @@ class Panel:
 
     Attributes:
         x: label of its axis, which is logarithmic.
-        y: label of its axis: logarithmic, or linear for a ratio.
-        ratio: whether values are ratios, for which 1 is marked; others get a line of linear growth.
+        y: label of its axis.
+        shows: a "ratio": 1 is marked, and all such panels have one scale; a "level": the axis begins at 0; or "growth":
+            the axis is logarithmic and has the slope of linear growth beside the points.
     """
 
     x: str
     y: str
-    ratio: bool = False
+    shows: Literal["ratio", "level", "growth"]
 
 
+MANY = "number of windows"
 PANELS: dict[str, Panel] = {
-    "window": Panel("window length (steps)", RATIO, ratio=True),
-    "batch_size": Panel("batch size (windows)", RATIO, ratio=True),
-    "hidden_size": Panel("hidden size (units)", RATIO, ratio=True),
-    "read and write": Panel("windows", "read and write of a batch\nof 256 messages (ms)"),
-    "keymap": Panel("windows", "building the key-map (s)"),
-    "scale": Panel("windows", "whole MPTT epoch,\ntiny network (s)"),
+    "window": Panel("window length (steps)", RATIO, "ratio"),
+    "batch_size": Panel("batch size (windows)", RATIO, "ratio"),
+    "hidden_size": Panel("hidden size (units)", RATIO, "ratio"),
+    "read and write": Panel(MANY, "read and write of a batch\nof 256 messages (ms)", "level"),
+    "keymap": Panel(MANY, "building the key-map (s)", "growth"),
+    "scale": Panel(MANY, "whole MPTT epoch,\ntiny network (s)", "growth"),
 }
 
 
 def draw(figures: Sequence[Figure]) -> Drawing | None:
-    """The panels that have points: medians, bars for the range of the repeats. None where there is none."""
+    """The panels that have points: medians, bars for the middle half of the repeats. None where there is none."""
     found = {name: [one for one in figures if one.panel == name] for name in PANELS}
     found = {name: points for name, points in found.items() if points}
     if not found:
@@ -57,6 +61,7 @@ def draw(figures: Sequence[Figure]) -> Drawing | None:
     for letter, axes, (name, points) in zip("abcdefghijkl", every, found.items(), strict=False):
         _draw_panel(start_axes(axes), PANELS[name], points)
         axes.set_title(f"({letter})", loc="left", fontsize=SMALL + 1)
+    _share_scale([axes for axes, name in zip(every, found, strict=False) if PANELS[name].shows == "ratio"])
     for axes in every[len(found) :]:
         axes.set_axis_off()
     return drawing
@@ -64,31 +69,41 @@ def draw(figures: Sequence[Figure]) -> Drawing | None:
 
 def _draw_panel(axes: Axes, panel: Panel, points: Sequence[Figure]) -> None:
     curves = list(dict.fromkeys(one.curve for one in points))
-    if panel.ratio:
+    if panel.shows == "ratio":
         axes.axhline(1, color=GREY, linewidth=1, linestyle=":")
-    for curve, colour, marker in zip(curves, COLOURS, MARKERS, strict=False):
+    for curve, colour, marker, line in zip(curves, COLOURS, MARKERS, LINES, strict=False):
         chosen = sorted((one for one in points if one.curve == curve), key=lambda one: one.at)
         at, median = [one.at for one in chosen], [one.value for one in chosen]
-        reach = [[one.value - one.low for one in chosen], [one.high - one.value for one in chosen]]
-        axes.plot(at, median, color=colour, marker=marker, markersize=3.5, linewidth=1.4, label=curve)
+        lower, upper = np.transpose([np.quantile(one.values, (0.25, 0.75)) for one in chosen])
+        reach = [np.subtract(median, lower), np.subtract(upper, median)]
+        axes.plot(at, median, line, color=colour, marker=marker, markersize=3.5, linewidth=1.4, label=curve)
         axes.errorbar(at, median, reach, fmt="none", ecolor=colour, elinewidth=0.8, capsize=2)
     axes.set(xscale="log", xlabel=panel.x, ylabel=panel.y)
-    if panel.ratio:
-        ticks = sorted({one.at for one in points})
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.xaxis.set_minor_locator(ticker.NullLocator())
-        axes.margins(x=0.12)
-    else:
+    if panel.shows == "growth":
         axes.set_yscale("log")
         _linear_guide(axes, points)
-    if len(curves) > 1 or not panel.ratio:
-        axes.legend(frameon=False, fontsize=SMALL - 1, loc="upper left", handlelength=2)
+        axes.set_ylim(bottom=min(one.value for one in points) / 4)  # room for the legend
+    else:
+        ticks = sorted({one.at for one in points})
+        if panel.shows == "ratio":
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        else:
+            axes.set_ylim(0, 1.3 * max(one.value for one in points))
+        axes.xaxis.set_minor_locator(ticker.NullLocator())
+        axes.margins(x=0.12)
+    if panel.shows == "growth" or len(curves) > 1:
+        axes.legend(frameon=False, fontsize=SMALL - 1, loc="lower right", handlelength=2, borderaxespad=0.1)
 
 
 def _linear_guide(axes: Axes, points: Sequence[Figure]) -> None:
-    """A line of linear growth through the last point, as far down as the points go."""
+    """The slope of linear growth, above the points."""
     last = max(points, key=lambda one: one.at)
     at = np.array(sorted({one.at for one in points}))
-    line = last.value * at / last.at
-    kept = line >= min(one.low for one in points) / 3
-    axes.plot(at[kept], line[kept], color=GREY, linewidth=1, linestyle="--", label="linear", zorder=0)
+    axes.plot(at, 3 * last.value * at / last.at, color=GREY, linewidth=1, linestyle="--", label="linear", zorder=0)
+
+
+def _share_scale(panels: Sequence[Axes]) -> None:
+    """One scale for all, so that they can be compared."""
+    limits = [axes.get_ylim() for axes in panels]
+    for axes in panels:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))

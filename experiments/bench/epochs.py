@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -47,7 +49,7 @@ def epochs(settings: Settings) -> list[Figure]:
     ]
 
 
-def paper_data(settings: Settings, **series: object) -> SimulatedBasin:
+def paper_data(settings: Settings, **series: Any) -> SimulatedBasin:
     """The paper's set-up: 500 training years, windows of 366 days, one each 183, batches of 64."""
     data = SimulatedBasin(years=settings.size(1000, 200), cache=None, **series)
     data.setup("fit")

@@ -37,7 +37,7 @@ def fit(settings: Settings) -> list[Figure]:
     years = round(data.parts["validation"].length.sum() / 365.25)
     figures = [Figure(f"epoch of fit: {phase}", [one[phase] for one in found], "s") for phase in PHASES]
     share = [100 * one["validation"] / sum(one.values()) for one in found]
-    figures.append(Figure(f"epoch of fit: share of validation on {years} years", share, "%", 10))
+    figures.append(Figure(f"epoch of fit: share of validation, on {years} years", share, "%", 10))
     return figures
 
 

@@ -20,11 +20,10 @@ def memory(settings: Settings) -> list[Figure]:
         table = WindowIndex.cut(np.full(rows // 100, 366 + 99 * 183), 366, 183)
         build = repeated(settings.repeats, lambda: KeyMap(table))  # noqa: B023
         steps = [1000 * seconds for seconds in _steps(StateMap(table, STATE), settings.repeats * 20)]
-        drawn = {"at": float(len(table))}
-        of = f"{len(table):,} windows"
-        figures.append(Figure(f"key-map of {of}", build, "s", 2.0, panel="keymap", **drawn))
+        at, of = float(len(table)), f"{len(table):,} windows"
+        figures.append(Figure(f"key-map of {of}", build, "s", 2.0, panel="keymap", at=at))
         what = f"read + write of {BATCH} of {of} x {STATE}"
-        figures.append(Figure(what, steps, "ms", 2.0, panel="read and write", **drawn))
+        figures.append(Figure(what, steps, "ms", 2.0, panel="read and write", at=at))
     return figures
 
 

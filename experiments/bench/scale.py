@@ -7,8 +7,8 @@ from mptt.datamodules import SeriesDataModule
 from mptt.experiments.bench.common import Figure, Settings, days, epoch_seconds, random_dataset
 
 WINDOW, STRIDE, BATCH, UNITS = 8, 4, 256, 4
-PER_SITE = 100  # windows of each site, where there are many
-SHAPES = {"one site": None, f"sites of {PER_SITE} windows": PER_SITE}
+PER_SITE = 100  # windows of each of many sites
+SHAPES = {"one site": None, "many sites": PER_SITE}
 
 
 def scale(settings: Settings) -> list[Figure]:
@@ -27,8 +27,8 @@ def scale(settings: Settings) -> list[Figure]:
             found = epoch_seconds(data, MPTTCallback(zero_init_epochs=0), epochs=1 + repeats, hidden_size=UNITS)
             count = len(data.windows)
             each[count] = [1e6 * seconds / count for seconds in found]
-            drawn = {"panel": "scale", "curve": shape, "at": float(count)}
-            figures.append(Figure(f"MPTT epoch of {count:,} windows, {shape}, tiny network", found, "s", **drawn))
+            what = f"MPTT epoch of {count:,} windows, {shape}, tiny network"
+            figures.append(Figure(what, found, "s", panel="scale", curve=shape, at=float(count)))
         last, before = sorted(each)[-1], sorted(each)[-2]
         figures.append(Figure(f"a window of {last:,}, {shape}, tiny network", each[last], "µs"))
         figures.append(Figure(f"a window of {before:,}, {shape}, tiny network", each[before], "µs"))

@@ -80,8 +80,8 @@ class LayerClock(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Watch the layer, and copy it."""
-        layer: nn.Module = pl_module.core  # type: ignore[assignment]
-        self._copy = copy.deepcopy(layer)
+        layer: Any = pl_module.core
+        self._copy, self._units = copy.deepcopy(layer), layer.hidden_size
         layer.register_forward_pre_hook(self._begin)
         layer.register_forward_hook(self._end_forward)
 
@@ -108,7 +108,7 @@ class LayerClock(pl.Callback):
         self.epoch = time.perf_counter() - self._start - self._beside
 
     def _run_alone(self, x: Tensor) -> None:
-        upstream = torch.ones(*x.shape[:2], self._copy.hidden_size)
+        upstream = torch.ones(*x.shape[:2], self._units)
         self._copy.zero_grad()
         begin = time.perf_counter()
         output, state = self._copy(x)
