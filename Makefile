@@ -1,7 +1,7 @@
 # make quickstart   install, simulate, train five strategies with three seeds, table and figures
 # make test         the test suite
 # make lint         format, style and types
-# make bench        what a step costs, and data larger than memory
+# make bench        what a step, an epoch, a fit and data larger than memory cost
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -25,7 +25,6 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m mptt.experiments.bench
-	$(BIN)/python -m mptt.experiments.bench_data
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
