@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
@@ -15,9 +17,11 @@ from mptt.callbacks.linkage import evaluation_step, link
 from mptt.callbacks.memory import Memory
 from mptt.errors import MPTTError, MPTTWarning
 from mptt.statemap import StateMap
+from mptt.storage import Storage
 from mptt.windows import WindowIndex
 
 _SAVED = "mptt_memory"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class MPTTCallback(RecurrentCallback):
@@ -54,7 +58,11 @@ class MPTTCallback(RecurrentCallback):
         state_size: numbers in a state, S; chooses explicit mode. By default the module's attribute `state_size`, where
             it has no recurrent layer.
         windows: the table of training windows; by default the DataModule's attribute `windows`.
-        device: where the memory lives; "auto": with the module.
+        device: where the memory lives; "auto": with the module; "cpu": in RAM; "disk": in files, for more than RAM; or
+            any torch device. From RAM and disk, messages reach a module on a GPU through pinned memory.
+        dtype: of the memory, "float32" or "bfloat16", which halves it.
+        memory_dir: folder of the files on "disk"; by default the Trainer's `default_root_dir`. The files have no name
+            there, and are gone as soon as neither the callback nor anybody else uses their rows.
         evaluation: "stateful", "independent": from zero state, or None: leave it to another callback.
         series: for `warmup_epochs`, batches over the training series in order, each with `site`, `start` and
             `length`; by default the DataModule's `series_dataloader()`. They go through `predict_step` if the module
@@ -82,6 +90,8 @@ class MPTTCallback(RecurrentCallback):
         state_size: int | None = None,
         windows: WindowIndex | None = None,
         device: str = "auto",
+        dtype: Literal["float32", "bfloat16"] = "float32",
+        memory_dir: str | Path | None = None,
         evaluation: Evaluation = "stateful",
         series: Iterable[Any] | None = None,
     ) -> None:
@@ -92,7 +102,13 @@ class MPTTCallback(RecurrentCallback):
         self.delta = delta
         self.zero_init_epochs = zero_init_epochs
         self.warmup_epochs = warmup_epochs
+        if dtype not in _DTYPES:
+            raise MPTTError(f"The memory's dtype is {' or '.join(_DTYPES)}, found {dtype!r}.")
+        if device != "auto" or memory_dir is not None:
+            Storage(device, memory_dir)
         self.device = device
+        self.dtype = dtype
+        self.memory_dir = memory_dir
         self.series = series
         self._memory: Memory | None = None
         self._saved: dict[str, Any] | None = None
@@ -109,6 +125,15 @@ class MPTTCallback(RecurrentCallback):
         maps = self._ready().maps
         return next(iter(maps.values())) if len(maps) == 1 else maps
 
+    @property
+    def memory_report(self) -> str:
+        """How many rows of what the memory has, where they are, and how large they are; also logged at the start.
+
+        Raises:
+            MPTTError: before the first fit.
+        """
+        return str(self._ready())
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what is not there yet, before anything runs."""
         super().setup(trainer, pl_module, stage)
@@ -121,9 +146,11 @@ class MPTTCallback(RecurrentCallback):
         last = self._memory
         going_on = last is not None and trainer.global_step > 0
         if last is None or not (going_on and last.sizes == sizes and last.windows.fingerprint == windows.fingerprint):
-            device = pl_module.device if self.device == "auto" else torch.device(self.device)
-            self._memory = Memory(windows, sizes, self.delta, device)
+            self._memory = last = None  # first, so that two memories never stand
+            storage = self._storage(trainer, pl_module)
+            self._memory = Memory(windows, sizes, self.delta, storage, _DTYPES[self.dtype], pl_module.device)
             self._warned = False
+        rank_zero_info(f"MPTT memory: {self.memory_report}")
         self._restore()
         if self.warmup_epochs and not self._ready().linked:
             self._series_batches(trainer)
@@ -194,6 +221,13 @@ class MPTTCallback(RecurrentCallback):
         if self._memory is None:
             raise MPTTError("MPTTCallback has no memory before the start of fit.")
         return self._memory
+
+    def _storage(self, trainer: pl.Trainer, module: pl.LightningModule) -> Storage:
+        if self.device != "disk":
+            return Storage(module.device if self.device == "auto" else self.device)
+        root = trainer.default_root_dir
+        # Of a root in a store, such as s3://, nothing can be mapped.
+        return Storage("disk", self.memory_dir or (None if "://" in root else root))
 
     def _restore(self) -> None:
         saved, self._saved = self._saved, None

@@ -217,7 +217,7 @@ def test_sanity_check_validation_and_test_leave_the_memory_alone() -> None:
 
     def saved(callback: MPTTCallback) -> dict[str, Tensor]:
         memory = callback.memory.state_dict()
-        return {name: memory[name].clone() for name in ("mu", "total", "count", "refused")}
+        return {name: memory[name].clone() for name in ("mu", "mean", "count", "refused")}
 
     module = seeded(Regressor)
     trainer = quiet_trainer([callback, Watch()], val_check_interval=1)
