@@ -16,6 +16,7 @@ from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, windo
 from mptt.callbacks.linkage import evaluation_step, link
 from mptt.callbacks.memory import Memory
 from mptt.errors import MPTTError, MPTTWarning
+from mptt.keymap import KeyMap
 from mptt.statemap import StateMap
 from mptt.storage import Storage
 from mptt.windows import WindowIndex
@@ -151,6 +152,7 @@ class MPTTCallback(RecurrentCallback):
             self._memory = Memory(windows, sizes, self.delta, storage, _DTYPES[self.dtype], pl_module.device)
             self._warned = False
         rank_zero_info(f"MPTT memory: {self.memory_report}")
+        self._ask_for_links(trainer)
         self._restore()
         if self.warmup_epochs and not self._ready().linked:
             self._series_batches(trainer)
@@ -171,14 +173,13 @@ class MPTTCallback(RecurrentCallback):
         """Read: set the initial states."""
         self._open_epoch(trainer, pl_module)
         memory = self._ready()
-        ids = memory.keymap.check(window_ids(batch, "MPTTCallback"))
-        row, self._target, position = memory.keymap.links(ids)
-        reading = memory.epoch >= max(self.zero_init_epochs, self.warmup_epochs)
-        if reading:
-            initial = memory.read_rows(torch.from_numpy(ids))
+        ids = torch.from_numpy(memory.keymap.check(window_ids(batch, "MPTTCallback")))
+        row, self._target, position = memory.keymap.unpack(batch, ids)
+        if memory.epoch >= max(self.zero_init_epochs, self.warmup_epochs):
+            initial = memory.read_rows(ids)
         else:
             initial = torch.zeros(len(ids), memory.state_size, device=memory.device)
-        steps = {memory.longest, int(memory.windows.length[ids].max())}
+        steps = {memory.longest, int(memory.windows.length[ids.numpy()].max())}
         self._find_core(pl_module).start(batch, initial, row, position, steps)
 
     def on_train_batch_end(
@@ -197,6 +198,16 @@ class MPTTCallback(RecurrentCallback):
         self._warn_of_refused(memory)
         pl_module.log_dict({f"mptt/{name}": value for name, value in memory.report().items()})
         memory.close_epochs_before(trainer.current_epoch + 1)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the module and the DataModule as they were."""
+        super().on_exception(trainer, pl_module, exception)
+        self._ask_no_more(trainer)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave the module and the DataModule as they were."""
+        super().teardown(trainer, pl_module, stage)
+        self._ask_no_more(trainer)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -221,6 +232,17 @@ class MPTTCallback(RecurrentCallback):
         if self._memory is None:
             raise MPTTError("MPTTCallback has no memory before the start of fit.")
         return self._memory
+
+    def _ask_for_links(self, trainer: pl.Trainer) -> None:
+        """Of a DataModule that makes them where it makes the batches; for any other they are made here."""
+        data, keymap = trainer.datamodule, self._ready().keymap  # type: ignore[attr-defined]
+        if getattr(data, "keymap", False) is None and getattr(data, "windows", None) is keymap.windows:
+            data.keymap = keymap
+
+    def _ask_no_more(self, trainer: pl.Trainer) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if self._memory is not None and getattr(data, "keymap", None) is self._memory.keymap:
+            data.keymap = None
 
     def _storage(self, trainer: pl.Trainer, module: pl.LightningModule) -> Storage:
         if self.device != "disk":

@@ -31,7 +31,7 @@ from oracle import slow_links
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mptt import MPTTError, MPTTWarning, WindowIndex
+from mptt import KeyMap, MPTTError, MPTTWarning, WindowIndex
 from mptt.callbacks import (
     ClosedLoopCallback,
     ConditionalCallback,
@@ -198,6 +198,60 @@ def test_both_lightning_namespaces_take_the_callback_and_the_data_module(namespa
     trainer.test(module, datamodule=data, verbose=False)
     assert (callback.memory.mu.abs().amax(dim=1) > 0).tolist() == (data.windows.start > 0).tolist()
     assert trainer.callback_metrics["test_loss"] > 0
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_links_are_made_where_the_batches_are_and_change_nothing(
+    num_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Module(Regressor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = nn.GRU(1, 4, batch_first=True)
+            self.seen: set[str] = set()
+
+        def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+            self.seen |= set(batch)
+            assert data.keymap is callback._memory.keymap  # type: ignore[union-attr]
+            return self.loss(batch)
+
+    here: list[int] = []
+    links = KeyMap.links
+    monkeypatch.setattr(KeyMap, "links", lambda self, ids: (here.append(len(ids)), links(self, ids))[1])
+    modules = []
+    for packs in (True, False):
+        with monkeypatch.context() as patch:
+            if not packs:
+                patch.setattr(KeyMap, "pack", lambda self, ids: {})
+            here.clear()
+            module, data, callback = seeded(Module), small_data(), MPTTCallback()
+            data.seed, data.num_workers = 3, num_workers
+            quiet_trainer([callback], limit_val_batches=0).fit(module, datamodule=data)
+        batches = 3 * -(-len(data.windows) // 4)
+        assert len(here) == (0 if packs and num_workers else batches)
+        assert module.seen == {"x", "y", "mask", "window"}
+        assert data.keymap is None
+        modules.append((module, callback.memory.mu))
+    assert_same_weights(modules[0][0], modules[1][0], tolerance=0)
+    assert torch.equal(modules[0][1], modules[1][1])
+
+
+def test_links_are_not_asked_for_of_other_windows_nor_after_an_error() -> None:
+    class Stops(Regressor):
+        def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+            found.append(data.keymap)
+            raise RuntimeError("stop")
+
+    found: list[Any] = []
+    for own in (False, True):
+        data = small_data()
+        data.setup()
+        table = data.windows
+        windows = WindowIndex(table.site, table.start, table.length) if own else None
+        with pytest.raises(RuntimeError, match="stop"):
+            quiet_trainer([MPTTCallback(windows=windows)], num_sanity_val_steps=0).fit(Stops(), datamodule=data)
+        assert data.keymap is None
+    assert [isinstance(one, KeyMap) for one in found] == [True, False]
 
 
 def test_sanity_check_validation_and_test_leave_the_memory_alone() -> None:
