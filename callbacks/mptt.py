@@ -16,7 +16,6 @@ from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, windo
 from mptt.callbacks.linkage import evaluation_step, link
 from mptt.callbacks.memory import Memory
 from mptt.errors import MPTTError, MPTTWarning
-from mptt.keymap import KeyMap
 from mptt.statemap import StateMap
 from mptt.storage import Storage
 from mptt.windows import WindowIndex
@@ -39,6 +38,9 @@ class MPTTCallback(RecurrentCallback):
     ("explicit"), pass `state_size`: the batch then has `batch["h0"]` (B, S), and `training_step` returns
     `{"loss": ..., "states": ...}` with the states after each step (B, L, S); the evaluation steps return `states`
     likewise.
+
+    States are filed when their batch ends, also where its gradients are accumulated and the optimizer steps later: they
+    are those of the weights that the batch ran with.
 
     All that a training batch needs is `batch["window"]` (B,), the ids of its windows in the table.
 

@@ -103,10 +103,14 @@ def test_checkpointed_activations_train_as_by_hand(use_reentrant: bool) -> None:
 def test_gradients_accumulated_over_batches_still_file_every_batch() -> None:
     callback = MPTTCallback(windows=WINDOWS)
     counts = CountsBefore(callback)
-    trainer = quiet_trainer([counts, callback], max_epochs=2, accumulate_grad_batches=2)
-    trainer.fit(seeded(Regressor), loader(shuffles(2)))
-    assert trainer.global_step < 2 * trainer.num_training_batches
-    assert counts.counts == [WRITES, WRITES]
+    mine, other, orders = seeded(Regressor), seeded(Regressor), shuffles(3)
+    expected = train_by_hand(other, plain, 4, orders, accumulate=2)
+    trainer = quiet_trainer([counts, callback], accumulate_grad_batches=2)
+    trainer.fit(mine, loader(orders))
+    assert trainer.global_step == 3 * 2 < 3 * trainer.num_training_batches
+    assert counts.counts == [WRITES] * 3
+    assert_same_weights(mine, other)
+    assert np.allclose(mu_of(callback), np.stack(list(expected.mu.values())), rtol=0, atol=1e-6)
 
 
 def test_a_step_that_returns_none_before_the_layer_ran_leaves_its_batch_unfiled() -> None:
@@ -136,9 +140,11 @@ def test_an_epoch_that_the_module_cuts_short_does_not_leave_the_layer_tapped() -
     assert [sum(count) > 0 for count in counts.counts] == [True, True]
 
 
-@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])
+# On a CPU, Lightning runs 16-mixed as bf16-mixed and warns.
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed", "16-mixed"])
 @pytest.mark.parametrize("layer", [nn.GRU, nn.LSTM])
-def test_other_precisions_run_and_the_memory_stays_float32(precision: Any, layer: Any) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_other_precisions_run_and_the_memory_keeps_its_own(precision: Any, layer: Any, dtype: Any) -> None:
     class Encoded(Regressor):
         def __init__(self) -> None:
             super().__init__()
@@ -150,11 +156,11 @@ def test_other_precisions_run_and_the_memory_stays_float32(precision: Any, layer
 
     runs = {}
     for chosen in (precision, "32-true"):
-        callback = MPTTCallback(windows=WINDOWS, warmup_epochs=1, series=in_order(stretches(7)))
+        callback = MPTTCallback(windows=WINDOWS, warmup_epochs=1, series=in_order(stretches(7)), dtype=dtype)
         trainer = quiet_trainer([callback], precision=chosen)
         trainer.fit(seeded(Encoded), loader(shuffles(3)), in_order(stretches(7)))
         runs[chosen] = callback.memory
-    assert runs[precision].mu.dtype == torch.float32
+    assert runs[precision].mu.dtype == getattr(torch, dtype)
     assert (runs[precision].mu.abs().amax(dim=1) > 1e-3).tolist() == [start > 0 for _, start, _ in TABLE]
     assert torch.allclose(runs[precision].mu, runs["32-true"].mu, rtol=0, atol=0.05)
 
