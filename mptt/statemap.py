@@ -15,7 +15,7 @@ from mptt.storage import Storage
 from mptt.windows import WindowIndex
 
 _FORMAT = 2  # 1 had the sum of the writes in place of their mean
-_AT_ONCE = 16_384  # rows
+_AT_ONCE = 4096  # rows
 _TENSORS = ("mu", "mean", "count", "refused")
 
 
