@@ -86,7 +86,9 @@ class Storage:
             self._make_folder()
             return shutil.disk_usage(self.folder).free
         if self.device.type == "cuda":
-            return torch.cuda.mem_get_info(self.device)[0]
+            # What torch holds in reserve is free to it.
+            reserve = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            return torch.cuda.mem_get_info(self.device)[0] + reserve
         return free_memory() if self.device.type == "cpu" else None
 
     def _make_folder(self) -> None:
