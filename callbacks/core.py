@@ -172,7 +172,8 @@ class ExplicitCore:
                 f"'states' must be (batch, step, state) = ({batch}, {steps} or more, {size}), found {shape}."
             )
         # A copy: under CUDA graphs the next step writes over its outputs.
-        return states.detach()[row.to(states.device), position.to(states.device)]
+        at = (index.to(states.device, non_blocking=True) for index in (row, position))
+        return states.detach()[tuple(at)]
 
     def release(self) -> None:
         """See `Core`."""

@@ -2,46 +2,79 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mptt.errors import MPTTError
+from mptt.freememory import GIB
 from mptt.keymap import KeyMap
-from mptt.statemap import StateMap
+from mptt.offload import Offload
+from mptt.statemap import StateMap, table_bytes
+from mptt.storage import Storage
 from mptt.windows import WindowIndex
 
 
 class Memory:
     """State-maps of several layers as one, with states (B, S) side by side in the order of the layers.
 
+    With the rows on the host and the module on a GPU, what is written is filed before the rows are next looked at, by
+    whatever way: see `Offload`.
+
     Args:
         windows: the table of training windows.
         sizes: numbers in the state of each layer, by name.
         delta: see `StateMap`.
-        device: where the rows live.
+        storage: where the rows live.
+        dtype: of the rows.
+        device: of the module.
 
     Attributes:
         longest: steps in the longest window.
         epoch: whose writes the maps hold, or will hold next. Kept with the messages, because a checkpoint of an epoch's
             last batch resumes with neither that epoch's end hook nor the next one's start hook.
         linked: the epoch before which the linkage was last reconstructed; None: never.
+
+    Raises:
+        MPTTError: there is no room for the rows.
     """
 
-    def __init__(self, windows: WindowIndex, sizes: dict[str, int], delta: float, device: torch.device) -> None:
+    def __init__(
+        self,
+        windows: WindowIndex,
+        sizes: dict[str, int],
+        delta: float,
+        storage: Storage,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
         self.windows = windows
-        self.keymap = KeyMap(windows)
         self.sizes = sizes
         self.state_size = sum(sizes.values())
         self.longest = int(windows.length.max())
-        self.device = device
-        self.maps = {name: StateMap(windows, size, delta, device, keymap=self.keymap) for name, size in sizes.items()}
+        self.storage, self.dtype, self.device = storage, dtype, device
+        storage.check(table_bytes(len(windows), self.state_size, dtype), f"The MPTT memory of {len(windows):,} windows")
+        self.keymap = KeyMap(windows)
+        self._maps = {name: StateMap(windows, size, delta, storage, dtype, self.keymap) for name, size in sizes.items()}
+        self._offload = Offload(device) if device.type == "cuda" and storage.device.type == "cpu" else None
         self.epoch = 0
         self.linked: int | None = None
-        self._last_write = torch.full((len(windows),), -1, device=device)  # epoch; -1: no message yet
-        self._distance = torch.zeros((), device=device)
-        self._compared = torch.zeros((), device=device)
+        self._last_write = torch.full((len(windows),), -1, device=storage.device)  # epoch; -1: no message yet
+        self._distance = torch.zeros((), device=storage.device)
+        self._compared = torch.zeros((), device=storage.device)
+
+    def __str__(self) -> str:
+        size = sum(one.nbytes for one in self._maps.values()) / GIB
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{len(self.windows):,} rows of {self.state_size} {dtype} {self.storage}, {size:.2f} GiB"
+
+    @property
+    def maps(self) -> dict[str, StateMap]:
+        """The state-maps, by name of the layer; all that was written is filed."""
+        self._settle()
+        return self._maps
 
     @property
     def refused(self) -> int:
@@ -50,26 +83,38 @@ class Memory:
 
     def read_rows(self, rows: Tensor) -> Tensor:
         """Messages (K, S) of rows (K,)."""
-        return torch.cat([one.read_rows(rows) for one in self.maps.values()], dim=1)
+        messages = torch.cat([one.read_rows(rows) for one in self.maps.values()], dim=1)
+        return messages if self._offload is None else self._offload.fetch(messages)
 
-    @torch.no_grad()
     def write_rows(self, rows: Tensor, states: Tensor) -> None:
-        """File states (K, S)."""
+        """File states (K, S), which are not written to after this."""
         if not len(rows):
             return
-        device = self._last_write.device
-        rows, states = rows.to(device, non_blocking=True), states.to(device, non_blocking=True)
+        if self._offload is None:
+            self._file(rows, states)
+        else:
+            self._offload.send(states, partial(self._file, rows))
+
+    @torch.no_grad()
+    def _file(self, rows: Tensor, states: Tensor) -> None:
+        here = self.storage.device
+        # To the host, a copy that is not waited for would be read too early.
+        rows, states = (values.to(here, non_blocking=here.type != "cpu") for values in (rows, states))
         # One refusal for all layers, or their counts would part.
-        finite = states.isfinite().all()
+        finite = states.to(self.dtype).isfinite().all()
         states = torch.where(finite, states, 0.0)
         written = self._last_write.index_select(0, rows)
-        distance = torch.linalg.vector_norm(self.read_rows(rows) - states, dim=1)
-        compared = (written >= 0) & finite
-        self._distance += distance @ compared.to(distance.dtype)
-        self._compared += compared.sum()
+        messages = torch.cat([one.read_rows(rows) for one in self._maps.values()], dim=1)
+        distance = torch.linalg.vector_norm(messages.float() - states.float(), dim=1)
+        self._distance += torch.where((written >= 0) & finite, distance, 0.0).sum()
+        self._compared += ((written >= 0) & finite).sum()
         self._last_write.index_copy_(0, rows, torch.where(finite, self.epoch, written))
-        for one, part in zip(self.maps.values(), self.split(states), strict=True):
+        for one, part in zip(self._maps.values(), self.split(states), strict=True):
             one.write_rows(rows, part, finite)
+
+    def _settle(self) -> None:
+        if self._offload is not None:
+            self._offload.settle()
 
     def link(self, rows: Tensor, states: Tensor) -> None:
         """Set messages (K, S) outright."""
@@ -88,6 +133,7 @@ class Memory:
 
     def report(self) -> dict[str, Tensor]:
         """Of the epoch so far: `share` of windows with a message, their mean `age` in epochs, the mean `distance`."""
+        self._settle()
         has = self._last_write >= 0
         age = torch.where(has, self.epoch - self._last_write, 0).sum() / has.sum().clamp(min=1)
         # Summed as norms; told as root mean squares over the units.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
@@ -15,9 +17,11 @@ from mptt.callbacks.linkage import link, linking_step
 from mptt.callbacks.memory import Memory
 from mptt.errors import MPTTError, MPTTWarning
 from mptt.statemap import StateMap
+from mptt.storage import Storage
 from mptt.windows import WindowIndex
 
 _SAVED = "mptt_memory"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class MPTTCallback(RecurrentCallback):
@@ -34,6 +38,9 @@ class MPTTCallback(RecurrentCallback):
     ("explicit"), pass `state_size`: the batch then has `batch["h0"]` (B, S), and `training_step` returns
     `{"loss": ..., "states": ...}` with the states after each step (B, L, S); the evaluation steps return `states`
     likewise.
+
+    States are filed when their batch ends, also where its gradients are accumulated and the optimizer steps later: they
+    are those of the weights that the batch ran with.
 
     All that a training batch needs is `batch["window"]` (B,), the ids of its windows in the table.
 
@@ -54,7 +61,11 @@ class MPTTCallback(RecurrentCallback):
         state_size: numbers in a state, S; chooses explicit mode. By default the module's attribute `state_size`, where
             it has no recurrent layer.
         windows: the table of training windows; by default the DataModule's attribute `windows`.
-        device: where the memory lives; "auto": with the module.
+        device: where the memory lives; "auto": with the module; "cpu": in RAM; "disk": in files, for more than RAM; or
+            any torch device. From RAM and disk, messages reach a module on a GPU through pinned memory.
+        dtype: of the memory, "float32" or "bfloat16", which halves it.
+        memory_dir: folder of the files on "disk"; by default the Trainer's `default_root_dir`. The files have no name
+            there, and are gone as soon as neither the callback nor anybody else uses their rows.
         evaluation: "stateful", "independent": from zero state, or None: leave it to another callback.
         tolerance: of states handed on in parallel evaluation; None: series are walked along.
         max_sweeps: of parallel evaluation, which then walks along the rest; by default as many as pay.
@@ -85,6 +96,8 @@ class MPTTCallback(RecurrentCallback):
         state_size: int | None = None,
         windows: WindowIndex | None = None,
         device: str = "auto",
+        dtype: Literal["float32", "bfloat16"] = "float32",
+        memory_dir: str | Path | None = None,
         evaluation: Evaluation = "stateful",
         series: Iterable[Any] | None = None,
         tolerance: float | None = 1e-5,
@@ -99,7 +112,13 @@ class MPTTCallback(RecurrentCallback):
         self.delta = delta
         self.zero_init_epochs = zero_init_epochs
         self.warmup_epochs = warmup_epochs
+        if dtype not in _DTYPES:
+            raise MPTTError(f"The memory's dtype is {' or '.join(_DTYPES)}, found {dtype!r}.")
+        if device != "auto" or memory_dir is not None:
+            Storage(device, memory_dir)
         self.device = device
+        self.dtype = dtype
+        self.memory_dir = memory_dir
         self.series = series
         self.refresh_every = refresh_every
         self._memory: Memory | None = None
@@ -117,6 +136,15 @@ class MPTTCallback(RecurrentCallback):
         maps = self._ready().maps
         return next(iter(maps.values())) if len(maps) == 1 else maps
 
+    @property
+    def memory_report(self) -> str:
+        """How many rows of what the memory has, where they are, and how large they are; also logged at the start.
+
+        Raises:
+            MPTTError: before the first fit.
+        """
+        return str(self._ready())
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what is not there yet, before anything runs."""
         super().setup(trainer, pl_module, stage)
@@ -129,9 +157,12 @@ class MPTTCallback(RecurrentCallback):
         last = self._memory
         going_on = last is not None and trainer.global_step > 0
         if last is None or not (going_on and last.sizes == sizes and last.windows.fingerprint == windows.fingerprint):
-            device = pl_module.device if self.device == "auto" else torch.device(self.device)
-            self._memory = Memory(windows, sizes, self.delta, device)
+            self._memory = last = None  # first, so that two memories never stand
+            storage = self._storage(trainer, pl_module)
+            self._memory = Memory(windows, sizes, self.delta, storage, _DTYPES[self.dtype], pl_module.device)
             self._warned = False
+        rank_zero_info(f"MPTT memory: {self.memory_report}")
+        self._ask_for_links(trainer)
         self._restore()
         if self.refresh_every or (self.warmup_epochs and self._ready().linked is None):
             self._series_batches(trainer)
@@ -152,14 +183,13 @@ class MPTTCallback(RecurrentCallback):
         """Read: set the initial states."""
         self._open_epoch(trainer, pl_module)
         memory = self._ready()
-        ids = memory.keymap.check(window_ids(batch, "MPTTCallback"))
-        row, self._target, position = memory.keymap.links(ids)
-        reading = memory.epoch >= max(self.zero_init_epochs, self.warmup_epochs)
-        if reading:
-            initial = memory.read_rows(torch.from_numpy(ids))
+        ids = torch.from_numpy(memory.keymap.check(window_ids(batch, "MPTTCallback")))
+        row, self._target, position = memory.keymap.unpack(batch, ids)
+        if memory.epoch >= max(self.zero_init_epochs, self.warmup_epochs):
+            initial = memory.read_rows(ids)
         else:
             initial = torch.zeros(len(ids), memory.state_size, device=memory.device)
-        steps = {memory.longest, int(memory.windows.length[ids].max())}
+        steps = {memory.longest, int(memory.windows.length[ids.numpy()].max())}
         self._find_core(pl_module).start(batch, initial, row, position, steps)
 
     def on_train_batch_end(
@@ -178,6 +208,16 @@ class MPTTCallback(RecurrentCallback):
         self._warn_of_refused(memory)
         pl_module.log_dict({f"mptt/{name}": value for name, value in memory.report().items()})
         memory.close_epochs_before(trainer.current_epoch + 1)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the module and the DataModule as they were."""
+        super().on_exception(trainer, pl_module, exception)
+        self._ask_no_more(trainer)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave the module and the DataModule as they were."""
+        super().teardown(trainer, pl_module, stage)
+        self._ask_no_more(trainer)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -204,6 +244,24 @@ class MPTTCallback(RecurrentCallback):
         if self._memory is None:
             raise MPTTError("MPTTCallback has no memory before the start of fit.")
         return self._memory
+
+    def _ask_for_links(self, trainer: pl.Trainer) -> None:
+        """Of a DataModule that makes them where it makes the batches; for any other they are made here."""
+        data, keymap = trainer.datamodule, self._ready().keymap  # type: ignore[attr-defined]
+        if getattr(data, "keymap", False) is None and getattr(data, "windows", None) is keymap.windows:
+            data.keymap = keymap
+
+    def _ask_no_more(self, trainer: pl.Trainer) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if self._memory is not None and getattr(data, "keymap", None) is self._memory.keymap:
+            data.keymap = None
+
+    def _storage(self, trainer: pl.Trainer, module: pl.LightningModule) -> Storage:
+        if self.device != "disk":
+            return Storage(module.device if self.device == "auto" else self.device)
+        root = trainer.default_root_dir
+        # Of a root in a store, such as s3://, nothing can be mapped.
+        return Storage("disk", self.memory_dir or (None if "://" in root else root))
 
     def _restore(self) -> None:
         saved, self._saved = self._saved, None

@@ -51,9 +51,10 @@ from mptt.datamodules.reading.choosing import complete_sites
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.datamodules.settings import Evaluation, LaggedTarget, TargetScaling, as_names, check_settings
 from mptt.errors import MPTTError
+from mptt.keymap import KeyMap
 from mptt.windows import WindowIndex
 
-HOST = ("window", "site", "start", "length")
+HOST = ("window", "site", "start", "length", "links", "links_of")
 
 
 class SeriesDataModule(LightningDataModule):
@@ -113,6 +114,7 @@ class SeriesDataModule(LightningDataModule):
         units, long_names: of each target.
         parts: "train", "validation" and "test", each the stretches of the sites.
         input_scaler, attribute_scaler, target_scaler: fitted to the training part, or those of a checkpoint.
+        keymap: set by who wants training batches to bring their links, as of `KeyMap.pack`; None by default.
 
     Example:
         >>> import numpy as np
@@ -186,6 +188,7 @@ class SeriesDataModule(LightningDataModule):
         check_settings(self)
         check_within(window, evaluation_stride=evaluation_stride)
         self.evaluation_stride = max(window // 2, 1) if evaluation_stride is None else evaluation_stride
+        self.keymap: KeyMap | None = None
         self._dataset = dataset
         self._series: FlatSeries | None = None
         self._file: xr.Dataset | None = None
@@ -286,7 +289,7 @@ class SeriesDataModule(LightningDataModule):
         """Batches of windows, in the order asked for."""
         series, part = self._ready(), self.parts["train"]
         settings = self.order, self.batch_size, self.predict_last_n, self.seed, self.num_workers
-        return training_loader(series, part, self.windows, *settings)
+        return training_loader(series, part, self.windows, *settings, self.keymap)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation part."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -67,6 +70,33 @@ class KeyMap:
         ids = self.check(ids)
         return self._expand(self._first[ids], self._last[ids], self.windows.start[ids])
 
+    def pack(self, ids: Tensor) -> dict[str, Tensor]:
+        """The links of a batch as entries of its dict, for `unpack`: made where batches are, in a worker process.
+
+        Args:
+            ids: (B,) window ids.
+
+        Returns:
+            `links` (3, K): row, target and position; and `links_of` (1 + B,): a number of the table, and the ids.
+        """
+        return {"links": torch.stack(self.links(ids)), "links_of": _with_number(self._number, ids)}
+
+    def unpack(self, batch: dict[str, Any], ids: Tensor) -> Links:
+        """The links of a batch: those that it brings, which are taken out of it; else they are made here.
+
+        So they are where it brings those of another table, or of other ids than it has now.
+
+        Args:
+            batch: with the entries of `pack` on the CPU, or without.
+            ids: (B,) its window ids, on the CPU and in range.
+        """
+        of = batch.get("links_of")
+        if not isinstance(of, Tensor) or not of.equal(_with_number(self._number, ids)):
+            return self.links(ids)
+        del batch["links_of"]
+        row, target, position = batch.pop("links")
+        return row, target, position
+
     def reach(self, site: npt.ArrayLike, start: npt.ArrayLike, length: npt.ArrayLike) -> Links:
         """What any stretches of series would write, as if each were a window.
 
@@ -102,6 +132,10 @@ class KeyMap:
             )
         return array.astype(np.int64, copy=False)
 
+    @cached_property
+    def _number(self) -> int:
+        return int(self.windows.fingerprint[:15], 16)
+
     def _expand(self, first: Int64Array, last: Int64Array, start: Int64Array) -> Links:
         count = last - first
         row = np.repeat(np.arange(len(count)), count)
@@ -109,3 +143,7 @@ class KeyMap:
         target = self._order[first[row] + nth]
         position = self.windows.start[target] - start[row] - 1
         return torch.from_numpy(row), torch.from_numpy(target), torch.from_numpy(position)
+
+
+def _with_number(number: int, ids: Tensor) -> Tensor:
+    return torch.cat([torch.tensor([number]), ids])

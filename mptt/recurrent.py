@@ -86,7 +86,8 @@ def run(
         states = flatten_state(hidden).detach()
         here = torch.nonzero(position == end - 1).squeeze(1)
         if len(here):
-            caught[here.to(inputs.device)] = states[row[here].to(inputs.device)].to(caught.dtype)
+            here = here.to(inputs.device, non_blocking=True)
+            caught[here] = states[row_here[here]].to(caught.dtype)
         begin = end
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=time), hidden, caught
 

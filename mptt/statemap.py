@@ -11,36 +11,43 @@ from torch import Tensor
 
 from mptt.errors import MPTTError
 from mptt.keymap import KeyMap
+from mptt.storage import Storage
 from mptt.windows import WindowIndex
 
-_FORMAT = 1
+_FORMAT = 2  # 1 had the sum of the writes in place of their mean
+_AT_ONCE = 4096  # rows
+_TENSORS = ("mu", "mean", "count", "refused")
 
 
 class StateMap:
-    """Messages between windows: what is kept from earlier epochs (mu), and this epoch's writes (their sum and count).
+    """Messages between windows: what is kept from earlier epochs (mu), and this epoch's writes (their mean and count).
 
     The three policies of MPTT (section 3.2 of arXiv 2309.16882), for a row v with message mu, c writes of mean h_bar:
 
     - read: mu if c = 0, else (delta mu + c h_bar) / (delta + c);
-    - write: c goes up by the number of states written, h_bar becomes their mean over the epoch;
+    - write: h_bar becomes (c h_bar + h) / (c + 1) and c goes up by 1, for each state h written;
     - propagate, at the end of an epoch: mu becomes what a read gives, h_bar and c become 0.
 
-    Nothing here carries a gradient. Batches with a state that is not finite are refused whole and counted in `refused`,
-    without waiting for the device.
+    Nothing here carries a gradient. Rows of half precision are computed with in float32, and rounded once a write. A
+    read and a write are a fixed number of operations, whatever the batch. Batches with a state that is not finite are
+    refused whole and counted in `refused`, without waiting for the device.
 
     Args:
         windows: the table of windows; N rows.
         state_size: numbers in a state, S.
         delta: the weight of mu, in number of writes; 0 forgets mu as soon as there is a write.
-        device: where the rows live.
+        device: where the rows live: a torch device, "disk", or a `Storage`.
         dtype: of the rows.
         keymap: the key-map of `windows`, where one exists already.
 
     Attributes:
         mu: (N, S) messages kept from earlier epochs.
-        total: (N, S) sum of this epoch's writes; float32 at least.
+        mean: (N, S) mean of this epoch's writes (h_bar), 0 where there was none.
         count: (N,) int64, number of this epoch's writes.
         refused: () int64, batches not filed since construction because a state was not finite.
+
+    Raises:
+        MPTTError: there is no room for the rows; or an argument is none of these.
 
     Example:
         >>> windows = WindowIndex(site=[0, 0], start=[0, 2], length=4)
@@ -55,7 +62,7 @@ class StateMap:
         windows: WindowIndex,
         state_size: int,
         delta: float = 1.0,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | Storage = "cpu",
         dtype: torch.dtype = torch.float32,
         keymap: KeyMap | None = None,
     ) -> None:
@@ -67,39 +74,36 @@ class StateMap:
             raise MPTTError(f"The key-map is of other windows: {keymap.windows}, here {windows}. Use KeyMap(windows).")
         if not dtype.is_floating_point:
             raise MPTTError(f"The rows are floating-point numbers, found {dtype}.")
+        self.storage = device if isinstance(device, Storage) else Storage(device)
+        self.storage.check(table_bytes(len(windows), state_size, dtype), f"A memory of {len(windows):,} windows")
         self.windows = windows
         self.keymap = keymap if keymap is not None else KeyMap(windows)
         self.state_size = state_size
         self.delta = float(delta)
-        self.mu = torch.zeros(len(windows), state_size, device=device, dtype=dtype)
-        # A sum of many writes would stop growing in half precision.
-        self.total = torch.zeros_like(self.mu, dtype=torch.promote_types(dtype, torch.float32))
-        self.count = torch.zeros(len(windows), device=device, dtype=torch.int64)
-        self.refused = torch.zeros((), device=device, dtype=torch.int64)
+        self.mu = self.storage.zeros(len(windows), state_size, dtype=dtype)
+        self.mean = self.storage.zeros(len(windows), state_size, dtype=dtype)
+        self.count = torch.zeros(len(windows), device=self.device, dtype=torch.int64)
+        self.refused = torch.zeros((), device=self.device, dtype=torch.int64)
+        self._exact = torch.promote_types(dtype, torch.float32)  # what is computed in
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __repr__(self) -> str:
         return (
-            f"StateMap({len(self)} rows of {self.state_size}, delta={self.delta:g}, {self.mu.dtype}, {self.device},"
-            f" {self.nbytes / 2**20:.1f} MiB)"
+            f"StateMap({len(self):,} rows of {self.state_size} {str(self.mu.dtype).removeprefix('torch.')},"
+            f" delta={self.delta:g}, {self.storage}, {self.nbytes / 2**20:.1f} MiB)"
         )
 
     @property
     def device(self) -> torch.device:
-        """Where the rows live."""
-        return self.mu.device
+        """Where a read comes from: that of the rows, the CPU for rows on disk."""
+        return self.storage.device
 
     @property
     def nbytes(self) -> int:
         """Bytes that the rows take."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in (self.mu, self.total, self.count))
-
-    @property
-    def mean(self) -> Tensor:
-        """(N, S) mean of this epoch's writes (h_bar), 0 where there was none."""
-        return (self.total / self.count.clamp(min=1).unsqueeze(1)).to(self.mu.dtype)
+        return sum(tensor.numel() * tensor.element_size() for tensor in (self.mu, self.mean, self.count))
 
     @torch.no_grad()
     def read(self, ids: Tensor | npt.ArrayLike) -> Tensor:
@@ -145,11 +149,9 @@ class StateMap:
     @torch.no_grad()
     def read_rows(self, rows: Tensor) -> Tensor:
         """The messages of rows (K,) known to be in range: (K, S), a copy."""
-        rows = rows.to(self.device, non_blocking=True)
-        count = self.count.index_select(0, rows).unsqueeze(1)
-        weight = self._weight_of_mu(count)
-        mu = self.mu.index_select(0, rows).to(self.total.dtype)
-        return self.total.index_select(0, rows).addcmul_(weight, mu).div_(weight + count).to(self.mu.dtype)
+        rows = self._here(rows)
+        mu, mean = self.mu.index_select(0, rows), self.mean.index_select(0, rows)
+        return self._message(mu, mean, self.count.index_select(0, rows)).to(self.mu.dtype)
 
     @torch.no_grad()
     def write_rows(self, rows: Tensor, states: Tensor, finite: Tensor | None = None) -> None:
@@ -160,24 +162,29 @@ class StateMap:
             states: (K, S), any device and dtype, detached here.
             finite: () bool, False to refuse the batch, whose states are then 0; by default as the states are.
         """
-        rows = rows.to(self.device, non_blocking=True)
-        states = states.detach().to(self.device, self.total.dtype, non_blocking=True)
+        # In the order of the rows, so that those of one row are neighbours, and files are walked along.
+        rows, order = self._here(rows).sort(stable=True)
+        states = self._here(states.detach()).to(self._exact).index_select(0, order)
         if finite is None:
-            finite = states.isfinite().all()
+            finite = states.to(self.mean.dtype).isfinite().all()
             states = torch.where(finite, states, 0.0)
-        self.total.index_add_(0, rows, states)
+        before = self.count.index_select(0, rows).unsqueeze(1)
         self.count.index_add_(0, rows, finite.to(torch.int64).expand(len(rows)))
+        after = self.count.index_select(0, rows).unsqueeze(1).to(self._exact).clamp_(min=1)
+        # A row that comes several times gets the same value each time: all that was written to it.
+        nth = rows.diff(prepend=rows[:1]).ne_(0).cumsum(0)
+        total = torch.zeros_like(states).index_add_(0, nth, states).index_select(0, nth)
+        mean = self.mean.index_select(0, rows).to(self._exact).mul_(before / after).add_(total.div_(after))
+        self.mean.index_copy_(0, rows, mean.to(self.mean.dtype))
         self.refused += ~finite
 
     @torch.no_grad()
     def propagate(self) -> None:
         """End an epoch: fold its writes into the messages. Rows without a write keep theirs."""
-        weight = self._weight_of_mu(self.count)
-        share = (weight + self.count).reciprocal_()
-        # In place, so that a large memory never stands twice.
-        self.mu.mul_((weight * share).unsqueeze(1))
-        self.mu.add_(self.total.mul_(share.unsqueeze(1)))
-        self.total.zero_()
+        # Some rows at a time, so that no third table stands.
+        for mu, mean, count in zip(*(table.split(_AT_ONCE) for table in (self.mu, self.mean, self.count)), strict=True):
+            mu.copy_(self._message(mu, mean, count))
+            mean.zero_()
         self.count.zero_()
 
     @torch.no_grad()
@@ -194,19 +201,27 @@ class StateMap:
                 "Linkage reconstruction gave states that are not finite; the messages are left as they were."
             )
         self.mu[rows] = states
-        self.total[rows] = 0
+        self.mean[rows] = 0
         self.count[rows] = 0
 
-    def _weight_of_mu(self, count: Tensor) -> Tensor:
-        # Without a write the total is 0, and mu weighs 1 of 1.
-        return torch.full_like(count, self.delta, dtype=self.total.dtype).masked_fill_(count == 0, 1.0)
+    def _message(self, mu: Tensor, mean: Tensor, count: Tensor) -> Tensor:
+        """What rows of mu, mean (K, S) and count (K,) say."""
+        # Without a write the mean is 0, and mu weighs 1 of 1. Each operation rounds by itself, as on any device.
+        delta = torch.full_like(count, self.delta, dtype=self._exact).masked_fill_(count == 0, 1.0)
+        weight = delta + count
+        message = mu.to(self._exact) * (delta / weight).unsqueeze(1)
+        return message.add_(mean.to(self._exact) * (count / weight).unsqueeze(1))
+
+    def _here(self, values: Tensor) -> Tensor:
+        # To the host, a copy that is not waited for would be read too early.
+        return values.to(self.device, non_blocking=self.device.type != "cpu")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a memory is, as tensors and plain values: loads with `torch.load(weights_only=True)`."""
         return {
             "format": _FORMAT,
             "mu": self.mu,
-            "total": self.total,
+            "mean": self.mean,
             "count": self.count,
             "refused": self.refused,
             "windows": repr(self.windows),
@@ -224,7 +239,9 @@ class StateMap:
         Raises:
             MPTTError: the memory was made for other windows or another state size; nothing is changed then.
         """
-        missing = {"format", "mu", "total", "count", "refused", "fingerprint", "windows", "state_size"} - set(state)
+        missing = {"format", "fingerprint", "windows", "state_size"} - set(state)
+        if state.get("format") == _FORMAT:
+            missing |= set(_TENSORS) - set(state)
         if missing:
             raise MPTTError(f"This is not the state of a StateMap: {', '.join(sorted(missing))} missing.")
         differs = []
@@ -240,10 +257,14 @@ class StateMap:
                 f"The saved memory was made for something else: {'; '.join(differs)}."
                 " Resume with the data, window, stride and core of that run, or start afresh without its memory."
             )
-        tensors = ("mu", "total", "count", "refused")
-        if wrong := [name for name in tensors if state[name].shape != getattr(self, name).shape]:
+        if wrong := [name for name in _TENSORS if state[name].shape != getattr(self, name).shape]:
             raise MPTTError(
                 f"The saved memory is damaged: {', '.join(wrong)} not of the shape of its windows and state."
             )
-        for name in tensors:
+        for name in _TENSORS:
             getattr(self, name).copy_(state[name])
+
+
+def table_bytes(rows: int, state_size: int, dtype: torch.dtype) -> int:
+    """Bytes of the two tables of a memory, mu and mean."""
+    return 2 * rows * state_size * dtype.itemsize

@@ -119,8 +119,10 @@ class WindowIndex:
     @property
     def fingerprint(self) -> str:
         """A hash of the whole table: equal for equal windows in the same order, and for no others."""
-        table = np.stack([self.site, self.start, self.length]).astype("<i8")
-        return hashlib.sha256(table.tobytes()).hexdigest()
+        digest = hashlib.sha256()
+        for column in (self.site, self.start, self.length):
+            digest.update(np.ascontiguousarray(column, dtype="<i8").data)
+        return digest.hexdigest()
 
 
 def _integers(name: str, values: Any) -> Int64Array:

@@ -15,6 +15,7 @@ from mptt.datamodules.preparing.checks import listed
 from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import Part
 from mptt.errors import MPTTError, MPTTWarning
+from mptt.keymap import KeyMap
 from mptt.windows import Int64Array, WindowIndex
 
 Batch = dict[str, Tensor]
@@ -32,10 +33,19 @@ class TrainingWindows(Dataset[Batch]):
         windows: cut from it, of one length; their `site` is the site number, their `start` counts from the beginning
             of the part.
         last: only so many steps at the end of each window count; all by default.
+        keymap: puts the links of its windows into a batch, as of `KeyMap.pack`; None: they are not wanted.
     """
 
-    def __init__(self, series: FlatSeries, part: Part, windows: WindowIndex, last: int | None = None) -> None:
+    def __init__(
+        self,
+        series: FlatSeries,
+        part: Part,
+        windows: WindowIndex,
+        last: int | None = None,
+        keymap: KeyMap | None = None,
+    ) -> None:
         self.series = series
+        self.keymap = keymap
         self.site, self.step = torch.from_numpy(windows.site), torch.from_numpy(_record_steps(series, part, windows))
         self.steps = int(windows.length[0])
         self.last = self.steps if last is None else last
@@ -56,6 +66,7 @@ class TrainingWindows(Dataset[Batch]):
             "y": _windows_at(row, series.targets, self.steps),
             "mask": mask,
             "window": window,
+            **(self.keymap.pack(window) if self.keymap is not None else {}),
         }
 
     def __getitem__(self, index: int) -> Batch:

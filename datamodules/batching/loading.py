@@ -13,6 +13,7 @@ from mptt.datamodules.batching.stored import StoredSeries
 from mptt.datamodules.batching.stretches import Stretches
 from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import Part
+from mptt.keymap import KeyMap
 from mptt.windows import WindowIndex
 
 
@@ -25,6 +26,7 @@ def training_loader(
     last: int | None,
     seed: int | None,
     num_workers: int,
+    keymap: KeyMap | None = None,
 ) -> DataLoader[Batch]:
     """Batches of windows.
 
@@ -37,12 +39,13 @@ def training_loader(
         last: steps at the end of each window that count; None: all.
         seed: of the shuffling; None: torch's.
         num_workers: processes that cut batches.
+        keymap: of the windows, where batches are to bring their links.
     """
     dataset: TrainingWindows | TrainingSeries
     if order == "series":
         dataset = TrainingSeries(series, part, windows)
     else:
-        dataset = TrainingWindows(series, part, windows, last)
+        dataset = TrainingWindows(series, part, windows, last, keymap)
     seed = torch.initial_seed() % 2**31 if seed is None else seed
     return _loader(dataset, num_workers, **training_order(series, windows, order, batch_size, seed))
 

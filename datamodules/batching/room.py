@@ -6,8 +6,8 @@ import numpy as np
 
 from mptt.datamodules.batching.ahead import block_size, stored_batches
 from mptt.datamodules.batching.batches import DISJOINT, Order
-from mptt.datamodules.preparing.memory import GIB
 from mptt.errors import MPTTError
+from mptt.freememory import GIB
 from mptt.windows import WindowIndex
 
 

@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
-import psutil
 import xarray as xr
 from pytorch_lightning.utilities import rank_zero_info
 
 from mptt.errors import MPTTError
-
-GIB = 2**30
-# Of version 2 and 1: the limit of the container that the process is in, what it uses, and the cache in that.
-_CGROUPS = (
-    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-)
+from mptt.freememory import GIB, free_memory
 
 
 def check_memory(memory: Any) -> None:
@@ -35,18 +27,6 @@ def check_memory(memory: Any) -> None:
 def memory_for_series(memory: float | None) -> int:
     """Bytes: so many GiB, or half of what is free."""
     return int(free_memory() // 2 if memory is None else memory * GIB)
-
-
-def free_memory() -> int:
-    """Bytes that this process can still take, of the machine's and of its container's."""
-    free = int(psutil.virtual_memory().available)
-    for folder, limit, used, cache in _CGROUPS:
-        path = Path(folder)
-        if (path / limit).is_file() and (most := (path / limit).read_text().strip()).isdigit():
-            stat = dict(line.split() for line in (path / "memory.stat").read_text().splitlines())
-            taken = int((path / used).read_text()) - int(stat.get(cache, 0))
-            free = min(free, max(int(most) - taken, 0))
-    return free
 
 
 def row_bytes(inputs: int, targets: int, lagged: bool) -> int:

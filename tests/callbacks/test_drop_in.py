@@ -379,13 +379,16 @@ def test_a_layer_that_training_never_runs_is_an_error_at_the_end_of_the_epoch() 
         quiet_trainer([MPTTCallback(windows=WINDOWS)]).fit(NeverRuns(), loader(shuffles(1)))
 
 
-def test_a_compiled_module_trains_as_by_hand_without_compiling_again_for_each_batch() -> None:
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_compiled_module_trains_as_by_hand_without_compiling_again_for_each_batch(
+    backend: str,
+) -> None:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     orders, callback = shuffles(3), MPTTCallback(windows=WINDOWS)
     mine, other = seeded(EncoderFirst), seeded(EncoderFirst)
     expected = train_by_hand(other, encoded, 4, orders)
-    quiet_trainer([callback]).fit(torch.compile(mine, backend="eager"), loader(orders))
+    quiet_trainer([callback]).fit(torch.compile(mine, backend=backend), loader(orders))
     assert_same_weights(mine, other)
     assert np.allclose(callback.memory.mu.numpy(), np.stack(list(expected.mu.values())), rtol=0, atol=1e-6)
     assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] < 12

@@ -31,7 +31,7 @@ from oracle import slow_links
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mptt import MPTTError, MPTTWarning, WindowIndex
+from mptt import KeyMap, MPTTError, MPTTWarning, WindowIndex
 from mptt.callbacks import (
     ClosedLoopCallback,
     ConditionalCallback,
@@ -103,10 +103,14 @@ def test_checkpointed_activations_train_as_by_hand(use_reentrant: bool) -> None:
 def test_gradients_accumulated_over_batches_still_file_every_batch() -> None:
     callback = MPTTCallback(windows=WINDOWS)
     counts = CountsBefore(callback)
-    trainer = quiet_trainer([counts, callback], max_epochs=2, accumulate_grad_batches=2)
-    trainer.fit(seeded(Regressor), loader(shuffles(2)))
-    assert trainer.global_step < 2 * trainer.num_training_batches
-    assert counts.counts == [WRITES, WRITES]
+    mine, other, orders = seeded(Regressor), seeded(Regressor), shuffles(3)
+    expected = train_by_hand(other, plain, 4, orders, accumulate=2)
+    trainer = quiet_trainer([counts, callback], accumulate_grad_batches=2)
+    trainer.fit(mine, loader(orders))
+    assert trainer.global_step == 3 * 2 < 3 * trainer.num_training_batches
+    assert counts.counts == [WRITES] * 3
+    assert_same_weights(mine, other)
+    assert np.allclose(mu_of(callback), np.stack(list(expected.mu.values())), rtol=0, atol=1e-6)
 
 
 def test_a_step_that_returns_none_before_the_layer_ran_leaves_its_batch_unfiled() -> None:
@@ -136,9 +140,11 @@ def test_an_epoch_that_the_module_cuts_short_does_not_leave_the_layer_tapped() -
     assert [sum(count) > 0 for count in counts.counts] == [True, True]
 
 
-@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])
+# On a CPU, Lightning runs 16-mixed as bf16-mixed and warns.
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed", "16-mixed"])
 @pytest.mark.parametrize("layer", [nn.GRU, nn.LSTM])
-def test_other_precisions_run_and_the_memory_stays_float32(precision: Any, layer: Any) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_other_precisions_run_and_the_memory_keeps_its_own(precision: Any, layer: Any, dtype: Any) -> None:
     class Encoded(Regressor):
         def __init__(self) -> None:
             super().__init__()
@@ -150,11 +156,11 @@ def test_other_precisions_run_and_the_memory_stays_float32(precision: Any, layer
 
     runs = {}
     for chosen in (precision, "32-true"):
-        callback = MPTTCallback(windows=WINDOWS, warmup_epochs=1, series=in_order(stretches(7)))
+        callback = MPTTCallback(windows=WINDOWS, warmup_epochs=1, series=in_order(stretches(7)), dtype=dtype)
         trainer = quiet_trainer([callback], precision=chosen)
         trainer.fit(seeded(Encoded), loader(shuffles(3)), in_order(stretches(7)))
         runs[chosen] = callback.memory
-    assert runs[precision].mu.dtype == torch.float32
+    assert runs[precision].mu.dtype == getattr(torch, dtype)
     assert (runs[precision].mu.abs().amax(dim=1) > 1e-3).tolist() == [start > 0 for _, start, _ in TABLE]
     assert torch.allclose(runs[precision].mu, runs["32-true"].mu, rtol=0, atol=0.05)
 
@@ -200,6 +206,60 @@ def test_both_lightning_namespaces_take_the_callback_and_the_data_module(namespa
     assert trainer.callback_metrics["test_loss"] > 0
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_links_are_made_where_the_batches_are_and_change_nothing(
+    num_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Module(Regressor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = nn.GRU(1, 4, batch_first=True)
+            self.seen: set[str] = set()
+
+        def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+            self.seen |= set(batch)
+            assert data.keymap is callback._memory.keymap  # type: ignore[union-attr]
+            return self.loss(batch)
+
+    here: list[int] = []
+    links = KeyMap.links
+    monkeypatch.setattr(KeyMap, "links", lambda self, ids: (here.append(len(ids)), links(self, ids))[1])
+    modules = []
+    for packs in (True, False):
+        with monkeypatch.context() as patch:
+            if not packs:
+                patch.setattr(KeyMap, "pack", lambda self, ids: {})
+            here.clear()
+            module, data, callback = seeded(Module), small_data(), MPTTCallback()
+            data.seed, data.num_workers = 3, num_workers
+            quiet_trainer([callback], limit_val_batches=0).fit(module, datamodule=data)
+        batches = 3 * -(-len(data.windows) // 4)
+        assert len(here) == (0 if packs and num_workers else batches)
+        assert module.seen == {"x", "y", "mask", "window"}
+        assert data.keymap is None
+        modules.append((module, callback.memory.mu))
+    assert_same_weights(modules[0][0], modules[1][0], tolerance=0)
+    assert torch.equal(modules[0][1], modules[1][1])
+
+
+def test_links_are_not_asked_for_of_other_windows_nor_after_an_error() -> None:
+    class Stops(Regressor):
+        def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+            found.append(data.keymap)
+            raise RuntimeError("stop")
+
+    found: list[Any] = []
+    for own in (False, True):
+        data = small_data()
+        data.setup()
+        table = data.windows
+        windows = WindowIndex(table.site, table.start, table.length) if own else None
+        with pytest.raises(RuntimeError, match="stop"):
+            quiet_trainer([MPTTCallback(windows=windows)], num_sanity_val_steps=0).fit(Stops(), datamodule=data)
+        assert data.keymap is None
+    assert [isinstance(one, KeyMap) for one in found] == [True, False]
+
+
 def test_sanity_check_validation_and_test_leave_the_memory_alone() -> None:
     data, orders, callback = stretches(7), shuffles(3), MPTTCallback(windows=WINDOWS)
     seen: list[tuple[str, bool]] = []
@@ -217,7 +277,7 @@ def test_sanity_check_validation_and_test_leave_the_memory_alone() -> None:
 
     def saved(callback: MPTTCallback) -> dict[str, Tensor]:
         memory = callback.memory.state_dict()
-        return {name: memory[name].clone() for name in ("mu", "total", "count", "refused")}
+        return {name: memory[name].clone() for name in ("mu", "mean", "count", "refused")}
 
     module = seeded(Regressor)
     trainer = quiet_trainer([callback, Watch()], val_check_interval=1)

@@ -52,7 +52,7 @@ def fit(
 def assert_identical(module: Any, callback: MPTTCallback, other: Any, other_callback: MPTTCallback) -> None:
     for name, value in module.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
-    for name in ("mu", "total", "count"):
+    for name in ("mu", "mean", "count"):
         assert torch.equal(getattr(callback.memory, name), getattr(other_callback.memory, name)), name
 
 

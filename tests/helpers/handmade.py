@@ -167,6 +167,7 @@ def train_by_hand(
     batch_size: int = 3,
     delta: float = 1.0,
     every_step: bool = True,
+    accumulate: int = 1,
     before_propagate: Callable[[DictionaryMemory], None] = lambda memory: None,
 ) -> DictionaryMemory:
     """MPTT without Lightning and without mptt: a dictionary of messages and an explicit initial state.
@@ -179,6 +180,7 @@ def train_by_hand(
         batch_size: windows in a batch.
         delta: of the memory.
         every_step: pieces of one step; else cut only where a state is needed (random numbers of dropout are drawn so).
+        accumulate: batches whose gradients are summed for a step, and divided by their number; fewer at an epoch's end.
         before_propagate: called with the memory at the end of each epoch.
     """
     windows, memory = Windows(), DictionaryMemory(TABLE, state_size, delta)
@@ -194,9 +196,12 @@ def train_by_hand(
             needed = {position + 1 for _, _, position in slow_links(TABLE, [TABLE[i] for i in ids])}
             ends = list(range(1, LENGTH + 1)) if every_step else sorted(needed | {LENGTH})
             predicted, states = run(module, x, initial, ends)
-            optimizer.zero_grad()
-            (predicted - y).square().mean().backward()
-            optimizer.step()
+            nth = at // batch_size
+            if nth % accumulate == 0:
+                optimizer.zero_grad()
+            ((predicted - y).square().mean() / accumulate).backward()
+            if (nth + 1) % accumulate == 0 or at + batch_size >= len(order):
+                optimizer.step()
             table = np.zeros((len(ids), LENGTH, state_size))
             for position, state in states.items():
                 table[:, position] = state.numpy()

@@ -132,6 +132,47 @@ def test_refuses_ids_that_are_not_a_vector_of_integers(ids):
         KeyMap(SEVEN).links(ids)
 
 
+def test_packed_links_are_taken_out_of_the_batch_as_they_were_put_in(monkeypatch):
+    keymap, ids = KeyMap(SEVEN), torch.tensor([5, 1, 3, 1])
+    packed = keymap.pack(ids)
+    assert {name: (one.dtype, one.shape) for name, one in packed.items()} == {
+        "links": (torch.int64, (3, 5)),
+        "links_of": (torch.int64, (5,)),
+    }
+    expected, batch = triples(keymap.links(ids)), {"x": 1, **packed}
+    twin = KeyMap(WindowIndex.cut([11, 8], window=4, stride=3))
+    monkeypatch.setattr(twin, "links", None)  # it has no need of them
+    assert triples(twin.unpack(batch, ids)) == expected
+    assert batch == {"x": 1}
+
+
+def test_packed_links_of_a_batch_that_writes_nothing_are_empty():
+    ids = torch.tensor([3, 6])
+    assert [len(one) for one in KeyMap(SEVEN).unpack(KeyMap(SEVEN).pack(ids), ids)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("made_by", "made_for"),
+    [
+        (WindowIndex.cut([11, 8], window=4, stride=2), [0, 1]),
+        (WindowIndex(SEVEN.site, [0, 3, 6, 7, 0, 2, 4], 4), [0, 1]),
+        (SEVEN, [1, 0]),
+        (SEVEN, [0]),
+    ],
+    ids=["other windows", "one other start", "other order", "fewer ids"],
+)
+def test_packed_links_of_something_else_are_not_used(made_by, made_for):
+    batch = KeyMap(made_by).pack(torch.tensor(made_for))
+    assert triples(KeyMap(SEVEN).unpack(batch, torch.tensor([0, 1]))) == [(0, 1, 2), (1, 2, 2), (1, 3, 3)]
+
+
+@pytest.mark.parametrize("own", [{}, {"links": "mine"}, {"links": torch.zeros(3, 1), "links_of": "mine"}])
+def test_a_batch_without_packed_links_gets_them_made_and_keeps_what_is_in_it(own):
+    batch = dict(own)
+    assert triples(KeyMap(SEVEN).unpack(batch, torch.tensor([0, 1]))) == [(0, 1, 2), (1, 2, 2), (1, 3, 3)]
+    assert batch.keys() == own.keys()
+
+
 def test_repr_counts_links():
     assert repr(KeyMap(SEVEN)) == "KeyMap(7 links between 7 windows)"
 

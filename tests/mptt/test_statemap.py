@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import DictionaryMemory, window_tables
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mptt import KeyMap, MPTTError, StateMap, WindowIndex
 
@@ -120,12 +121,12 @@ def test_several_writers_of_a_row_in_one_batch_count_each():
 
 def test_verbs_leave_the_rows_where_they_lie():
     memory = StateMap(SEVEN, 1)
-    places = [tensor.data_ptr() for tensor in (memory.mu, memory.total, memory.count)]
+    places = [tensor.data_ptr() for tensor in (memory.mu, memory.mean, memory.count)]
     memory.write([0, 1], numbered([0, 1]))
     memory.propagate()
     memory.load_state_dict(filled().state_dict())
     memory.link(torch.tensor([0]), torch.ones(1, 1))
-    assert [tensor.data_ptr() for tensor in (memory.mu, memory.total, memory.count)] == places
+    assert [tensor.data_ptr() for tensor in (memory.mu, memory.mean, memory.count)] == places
 
 
 def test_rows_without_a_write_keep_mu_through_epochs():
@@ -212,7 +213,7 @@ def test_no_gradient_flows_through_a_message():
     assert states.requires_grad
     memory = StateMap(SEVEN, 1)
     memory.write([0, 1], states)
-    tensors = {"mu": memory.mu, "total": memory.total, "mean": memory.mean, "read": all_rows(memory)}
+    tensors = {"mu": memory.mu, "mean": memory.mean, "read": all_rows(memory)}
     assert {name: tensor.requires_grad for name, tensor in tensors.items()} == dict.fromkeys(tensors, False)
     memory.propagate()
     assert not memory.mu.requires_grad
@@ -252,7 +253,7 @@ def test_one_bad_number_of_a_state_refuses_the_batch():
     memory.write([0, 4], states)
     assert memory.refused.item() == 1
     assert memory.count.sum() == 0
-    assert memory.total.abs().sum() == 0
+    assert memory.mean.abs().sum() == 0
 
 
 def test_state_too_large_for_the_memory_is_refused():
@@ -336,10 +337,63 @@ def test_delta_0_without_writes_reads_mu_in_every_dtype(dtype):
     assert column(all_rows(memory)) == [0, 2, 0, 0, 0, 0, 0]
 
 
+def test_half_precision_halves_both_tables():
+    whole, half = StateMap(SEVEN, 3), StateMap(SEVEN, 3, dtype=torch.bfloat16)
+    assert (half.mu.dtype, half.mean.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert half.nbytes - 7 * 8 == (whole.nbytes - 7 * 8) / 2
+
+
+def test_the_mean_of_very_many_writes_does_not_stall_in_half_precision():
+    # A sum of ones in bfloat16 stops at 256.
+    memory = StateMap(SEVEN, 1, delta=0, dtype=torch.bfloat16)
+    for _ in range(1000):
+        memory.write_rows(torch.tensor([3, 3]), torch.tensor([[0.5], [1.5]]))
+    assert memory.count[3].item() == 2000
+    assert column(memory.mean) == [0, 0, 0, 1, 0, 0, 0]
+
+
+def test_several_writes_of_a_batch_are_rounded_once():
+    # In steps of bfloat16, 1 + 1/256 is 1; the mean of the five, 257/256 + 1/1280, is nearer to 1 + 2/256 than to 1.
+    memory = StateMap(SEVEN, 1, delta=0, dtype=torch.bfloat16)
+    written = torch.tensor([[257 / 256]] * 4 + [[258 / 256]])
+    memory.write_rows(torch.full((5,), 3), written)
+    assert written.to(torch.bfloat16).double().mean().item() < 1 + 1 / 256
+    assert column(memory.mean)[3] == 1 + 2 / 256
+
+
+class Operations(TorchDispatchMode):
+    """The names of the operations that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.overloadpacket.__name__)
+        return function(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("verb", ["read", "write"])
+def test_the_operations_of_a_read_and_a_write_do_not_depend_on_the_batch_nor_wait_for_the_device(verb, dtype):
+    windows = WindowIndex.cut([2000], window=40, stride=3)
+    memory = StateMap(windows, 2, dtype=dtype)
+    names = []
+    for size in (2, 300):
+        _, target, _ = memory.keymap.links(torch.arange(size))
+        states = torch.randn(len(target), 2)
+        with Operations() as operations:
+            memory.read_rows(target) if verb == "read" else memory.write_rows(target, states)
+        names.append(operations.names)
+    assert names[0] == names[1]
+    assert 5 < len(names[0]) < 50
+    assert not {"_local_scalar_dense", "nonzero", "_unique2", "masked_select", "equal"} & set(names[0])
+
+
 def test_repr_and_nbytes_tell_what_the_rows_take():
     memory = StateMap(SEVEN, 3, delta=0.5)
     assert memory.nbytes == 2 * 7 * 3 * 4 + 7 * 8
-    assert repr(memory) == "StateMap(7 rows of 3, delta=0.5, torch.float32, cpu, 0.0 MiB)"
+    assert repr(memory) == "StateMap(7 rows of 3 float32, delta=0.5, in RAM, 0.0 MiB)"
     assert len(memory) == 7
 
 
@@ -396,6 +450,18 @@ def test_loading_keeps_the_delta_and_dtype_of_the_memory():
     assert torch.equal(all_rows(restored)[3], memory.mean[3].double())
 
 
+def test_a_memory_goes_from_float32_into_half_precision_and_back():
+    memory, half, again = filled(), StateMap(SEVEN, 1, dtype=torch.bfloat16), StateMap(SEVEN, 1)
+    memory.mu += 1 / 3
+    half.load_state_dict(memory.state_dict())
+    again.load_state_dict(half.state_dict())
+    assert torch.equal(half.mu, memory.mu.bfloat16())
+    assert torch.equal(half.mean, memory.mean.bfloat16())
+    assert torch.equal(again.mu, half.mu.float())
+    assert torch.equal(again.count, memory.count)
+    assert not torch.equal(again.mu, memory.mu)
+
+
 @pytest.mark.parametrize(
     ("other", "says"),
     [
@@ -425,9 +491,13 @@ def test_names_every_difference_at_once():
         filled().load_state_dict(saved)
 
 
-def test_refuses_a_later_format():
-    with pytest.raises(MPTTError, match="format 2, here 1"):
-        filled().load_state_dict({**StateMap(SEVEN, 1).state_dict(), "format": 2})
+def test_refuses_a_later_format_and_an_earlier_one_that_had_other_tables():
+    with pytest.raises(MPTTError, match="format 3, here 2"):
+        filled().load_state_dict({**StateMap(SEVEN, 1).state_dict(), "format": 3})
+    earlier = {**StateMap(SEVEN, 1).state_dict(), "format": 1}
+    earlier["total"] = earlier.pop("mean")
+    with pytest.raises(MPTTError, match=r"made for something else: format 1, here 2\. Resume with"):
+        filled().load_state_dict(earlier)
 
 
 def test_refuses_what_is_not_a_memory():
