@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 from collections import deque
 from collections.abc import Callable
@@ -59,21 +60,35 @@ class FastGRU(nn.GRU):
     # Names as torch's, so that a call by keyword still works.
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Outputs and final states (layers, B, H), as of nn.GRU."""
-        weights = [getattr(self, name) for names in self._all_weights for name in names]
-        if not _is_for_kernels(input, hx, weights):
-            return super().forward(input, hx)
-        rows = input if self.batch_first else input.transpose(0, 1)
-        if hx is None:
-            hx = input.new_zeros(self.num_layers, len(rows), self.hidden_size)
-        self.check_forward_args(input, hx, None)
-        each = len(weights) // self.num_layers
-        finals = []
-        for number in range(self.num_layers):
-            if number and self.training and self.dropout:
-                rows = _dropped(rows, self.dropout)
-            rows, final = _run(rows, hx[number], *weights[number * each : (number + 1) * each])
-            finals.append(final)
-        return rows if self.batch_first else rows.transpose(0, 1), torch.stack(finals)
+        return fast_forward(self, input, hx)
+
+
+def is_installed() -> bool:
+    """Whether there is a numba."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def fast_forward(gru: nn.GRU, input: Any, hx: Any = None) -> Any:
+    """What nn.GRU's forward gives, of any nn.GRU of one direction, through the compiled loops where they can do it.
+
+    Raises:
+        MPTTError: numba is not installed.
+    """
+    weights = [getattr(gru, name) for names in gru._all_weights for name in names]
+    if not _is_for_kernels(input, hx, weights):
+        return nn.GRU.forward(gru, input, hx)
+    rows = input if gru.batch_first else input.transpose(0, 1)
+    if hx is None:
+        hx = input.new_zeros(gru.num_layers, len(rows), gru.hidden_size)
+    gru.check_forward_args(input, hx, None)
+    each = len(weights) // gru.num_layers
+    finals = []
+    for number in range(gru.num_layers):
+        if number and gru.training and gru.dropout:
+            rows = _dropped(rows, gru.dropout)
+        rows, final = _run(rows, hx[number], *weights[number * each : (number + 1) * each])
+        finals.append(final)
+    return rows if gru.batch_first else rows.transpose(0, 1), torch.stack(finals)
 
 
 class _Layer(torch.autograd.Function):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from mptt.carried import CarriedState, check_in_order
 from mptt.errors import MPTTError
+from mptt.fastgru import fast_forward, is_installed
 from mptt.keymap import KeyMap, Links
 from mptt.recurrent import Hidden, RecurrentLayer, run, state_size, unflatten_state
 from mptt.sweeps import Run, Sweeps, sweep
@@ -21,6 +23,7 @@ Advance = Callable[[Tensor, Links], tuple[Tensor, Tensor]]
 
 _SHORTEST = 365  # steps in a chunk; of daily data, a year
 _REMEMBERED = 5 * _SHORTEST  # steps that a model is first taken to remember
+_COMPILED_FROM = 10_000  # steps of all rows
 _WORTH = 0.8  # of the time of a plain pass, below which sweeps are tried
 
 
@@ -114,7 +117,8 @@ def infer(
     """Run series through a recurrent layer, in parallel where that is faster; without gradient.
 
     The rows are cut into chunks, and all chunks run as one batch, as of `mptt.sweeps.sweep`. The result is that of
-    `layer(inputs)`, up to the tolerance in the states.
+    `layer(inputs)`, up to the tolerance in the states. An nn.GRU on the CPU goes through the compiled loops of
+    `mptt.fastgru` where numba is installed and there are steps enough; they gain more than chunks do.
 
     Args:
         layer: one direction, any number of layers, `batch_first` either way, with or without `proj_size`.
@@ -126,7 +130,7 @@ def infer(
         position: (K,) after which step of the row.
         parallel: settings.
         guess: of the last pass over rows of the same lengths; another one is not used.
-        forward: what to call in place of the layer's own forward, with (inputs, hx).
+        forward: what to call in place of the layer's own forward, with (inputs, hx), which is then taken as it is.
 
     Example:
         >>> gru = nn.GRU(2, 3, batch_first=True)
@@ -143,7 +147,11 @@ def infer(
     row, position = (torch.empty(0, dtype=torch.int64) if one is None else one for one in (row, position))
     if initial is None:
         initial = inputs.new_zeros(batch, state_size(layer))
-    chunk = _chunk(parallel, length, follows, _width(layer, inputs), guess)
+    compiled = forward is None and isinstance(layer, nn.GRU) and _goes_through_loops(inputs)
+    if compiled:
+        forward = partial(fast_forward, cast(nn.GRU, layer))
+    width = float(torch.get_num_threads()) if compiled else _width(layer, inputs)
+    chunk = _chunk(parallel, length, follows, width, guess)
     if chunk is None and (follows < 0).all():
         ends = torch.arange(batch), torch.from_numpy(length - 1)
         asked = torch.cat([row, ends[0]]), torch.cat([position, ends[1]])
@@ -154,7 +162,7 @@ def infer(
     chunks = _Chunks(layer, rows, length, follows, chunk or steps, row, position, forward)
     begin = initial.to(inputs.device, inputs.dtype)[chunks.row.to(inputs.device)]
     most = parallel.max_sweeps if chunk is not None else 0
-    _, done, guess = settle(chunks.run, begin, chunks.follows, parallel.tolerance, most, guess, _width(layer, inputs))
+    _, done, guess = settle(chunks.run, begin, chunks.follows, parallel.tolerance, most, guess, width)
     output, final = chunks.laid_out()
     return Inferred(
         output if layer.batch_first else output.transpose(0, 1),
@@ -283,6 +291,12 @@ def _chunk(
     swept = passes * chunk * (1 + length.sum() / chunk / width)
     plain = length.sum() / series * (1 + series / width)
     return chunk if swept < _WORTH * plain else None
+
+
+def _goes_through_loops(inputs: Tensor) -> bool:
+    plain = inputs.device.type == "cpu" and inputs.dtype in (torch.float32, torch.float64)
+    # Before that, loading what was compiled takes longer than all that is gained.
+    return plain and inputs.shape[0] * inputs.shape[1] >= _COMPILED_FROM and is_installed()
 
 
 def _width(layer: RecurrentLayer, inputs: Tensor) -> float:

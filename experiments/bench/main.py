@@ -16,12 +16,15 @@ from mptt.experiments.bench.cost import cost
 from mptt.experiments.bench.data import data
 from mptt.experiments.bench.drawing import draw
 from mptt.experiments.bench.epochs import epochs
+from mptt.experiments.bench.evaluation import evaluation
+from mptt.experiments.bench.fast_gru import fast_gru
 from mptt.experiments.bench.fit import fit
 from mptt.experiments.bench.memory import memory
 from mptt.experiments.bench.report import Measured, about_machine, table_of, write_json
 from mptt.experiments.bench.scale import scale
 from mptt.experiments.bench.set_up import set_up
 from mptt.experiments.bench.step import step
+from mptt.experiments.bench.ways import ways
 from mptt.experiments.figures.common import save
 
 Section = Callable[[Settings], list[Figure]]
@@ -29,7 +32,10 @@ Section = Callable[[Settings], list[Figure]]
 # In the order in which they run. A new one is a function here, and where it has curves a panel in `drawing.PANELS`.
 SECTIONS: dict[str, Section] = {
     "epochs": epochs,
+    "evaluation": evaluation,
+    "ways": ways,
     "step": step,
+    "fast_gru": fast_gru,
     "fit": fit,
     "cost": cost,
     "memory": memory,

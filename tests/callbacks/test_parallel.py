@@ -18,10 +18,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from mptt import MPTTError, WindowIndex
 from mptt.callbacks import ClosedLoopCallback, MPTTCallback, StatefulCallback
+from mptt.fastgru import is_installed
 
 STEPS = {0: 6000, 1: 4500}
 LENGTH, STRIDE = 60, 30
 WINDOWS = WindowIndex.cut(list(STEPS.values()), LENGTH, STRIDE)
+
+
+@pytest.fixture(autouse=True)
+def without_compiled_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, or for another layer; with them, few series are worth cutting."""
+    monkeypatch.setattr("mptt.inference.is_installed", lambda: False)
 
 
 def series() -> dict[int, Tensor]:
@@ -137,6 +144,15 @@ def test_predictions_are_those_of_a_plain_pass(module_class: Any, rows: Any) -> 
         assert found[site].std() > 1e-3
 
 
+@pytest.mark.skipif(not is_installed(), reason="numba is not installed")
+def test_predictions_through_compiled_loops_are_those_of_a_plain_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mptt.inference.is_installed", lambda: True)
+    module = seeded(Encoded)
+    found, _ = predicted(module, WHOLE)
+    for site, x in series().items():
+        assert torch.allclose(found[site], module(x[None])[0], rtol=0, atol=1e-5)
+
+
 def test_a_state_from_long_ago_is_handed_on() -> None:
     module = seeded(Encoded)
     with torch.no_grad():
@@ -204,6 +220,22 @@ def test_an_explicit_core_without_predict_step_is_told_to_have_one() -> None:
 
     with pytest.raises(MPTTError, match=r"several stretches of a series in one batch.* through its predict_step"):
         quiet_trainer([StatefulCallback(training=False, state_size=1)]).test(TestsOnly(), in_order(ROWS), verbose=False)
+
+
+def test_a_forward_that_somebody_set_on_the_layer_is_called() -> None:
+    module, calls = seeded(Encoded), []
+
+    def forward(x: Tensor, hx: Any = None) -> Any:
+        calls.append(len(x))
+        return nn.GRU.forward(module.core, x, hx)
+
+    module.core.forward = forward
+    found, _ = predicted(module, WHOLE)
+    assert calls
+    assert module.core.forward is forward
+    del module.core.forward
+    plain, _ = predicted(module, WHOLE, tolerance=None)
+    assert torch.allclose(found[0], plain[0], rtol=0, atol=1e-4)
 
 
 def test_what_was_done_is_logged() -> None:

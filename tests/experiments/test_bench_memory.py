@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mptt.experiments.bench_memory import RAM, growth, life, table_of, verbs
+from mptt.experiments.bench.common import Settings
+from mptt.experiments.bench.memory import RAM, growth, life, table_of, verbs
 from mptt.storage import Storage
 
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the status of a Linux process")
@@ -19,7 +20,7 @@ def test_a_hundred_windows_a_site_of_a_year_each_half_year():
 
 
 def test_every_place_and_precision_is_measured():
-    figures = verbs(1, 1000)
+    figures = verbs(Settings(1), 1000)
     assert [(one.unit, one.target) for one in figures] == [("ms", 2.0), ("s", None)] * 4
     assert [one.what.split(" x 128 ")[1] for one in figures[::2]] == [
         "float32, cpu", "bfloat16, cpu", "float32, disk", "bfloat16, disk",
@@ -28,9 +29,9 @@ def test_every_place_and_precision_is_measured():
 
 
 def test_growth_goes_by_powers_of_ten():
-    assert [one.what for one in growth(1, 10_000)[::2]] == [
-        "windows and key-map: 1,000",
-        "windows and key-map: 10,000",
+    assert [one.what for one in growth(Settings(1), 10_000)[::2]] == [
+        "windows and key-map: 1,000 windows",
+        "windows and key-map: 10,000 windows",
     ]
 
 

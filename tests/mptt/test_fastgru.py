@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mptt import MPTTError, fastgru
 from mptt.fastgru import FastGRU
-from mptt.recurrent import Tap
+from mptt.tap import Tap
 
 pytest.importorskip("numba", reason='the compiled loops need numba: pip install "mptt[fast]"')
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from mptt import KeyMap, MPTTError, StateMap, WindowIndex
 from mptt.carried import CarriedState, check_in_order
+from mptt.fastgru import fast_forward, is_installed
 from mptt.inference import Parallel, infer, reconstruct_linkage
 from mptt.recurrent import flatten_state, run, state_size
 from mptt.sweeps import Sweeps
@@ -408,7 +409,7 @@ def test_rows_that_follow_one_another_are_one_series(chunk):
 
 def test_a_long_series_is_cut_and_a_short_one_is_not():
     layer = nn.GRU(2, 32, batch_first=True).eval()
-    long, short = (infer(layer, torch.randn(1, steps, 2)) for steps in (36_500, 366))
+    long, short = (infer(layer, torch.randn(1, steps, 2), forward=layer.forward) for steps in (36_500, 366))
     assert long.done.chunks == 100
     assert long.done.in_order == 0
     assert short.done == Sweeps(chunks=1, sweeps=1, runs=1, in_order=0, largest_change=0.0)
@@ -421,9 +422,30 @@ def test_many_series_side_by_side_are_not_cut():
 
 def test_no_sweeps_is_a_plain_pass():
     layer, x = nn.GRU(2, 8, batch_first=True).eval(), torch.randn(1, 20_000, 2)
-    plain = infer(layer, x, parallel=Parallel(max_sweeps=0))
+    plain = infer(layer, x, parallel=Parallel(max_sweeps=0), forward=layer.forward)
     assert torch.equal(plain.output, layer(x)[0])
     assert plain.done.chunks == 1
+
+
+@pytest.mark.skipif(not is_installed(), reason="numba is not installed")
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_gru_goes_through_compiled_loops_where_there_are_steps_enough(layers, monkeypatch):
+    calls = []
+    monkeypatch.setattr("mptt.inference.fast_forward", lambda *given: calls.append(1) or fast_forward(*given))
+    layer = nn.GRU(2, 8, num_layers=layers, batch_first=True).eval()
+    x, position = torch.randn(2, 6000, 2), torch.tensor([5, 4999])
+    inferred = infer(layer, x, length=ints(6000, 5000), row=torch.tensor([0, 1]), position=position)
+    expected = layer(x)[0]
+    assert calls
+    assert torch.allclose(inferred.output[0], expected[0], rtol=0, atol=1e-5)
+    assert torch.allclose(inferred.output[1, :5000], expected[1, :5000], rtol=0, atol=1e-5)
+    top = inferred.caught[:, -8:]
+    assert torch.allclose(top, expected[torch.tensor([0, 1]), position], rtol=0, atol=1e-5)
+    calls.clear()
+    infer(layer, x[:, :1000])
+    infer(layer, x, forward=layer.forward)
+    infer(nn.LSTM(2, 8, batch_first=True), x)
+    assert not calls
 
 
 def test_after_training_the_guess_saves_sweeps():
