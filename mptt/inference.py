@@ -217,21 +217,24 @@ class _Chunks:
         position: Tensor,
         forward: Callable[..., Any] | None,
     ) -> None:
-        self._layer, self._rows, self._forward = layer, rows, forward
+        self._layer, self._forward, self._shape = layer, forward, rows.shape[:2]
         count = -(-length // chunk)
-        self._first = count.cumsum() - count  # (B,) of each row
+        first = count.cumsum() - count  # (B,) chunk of each row
         self._last = torch.from_numpy(count.cumsum() - 1)
         each = np.repeat(np.arange(len(length)), count)
-        nth = np.arange(len(each)) - self._first[each]
-        self._step = nth[:, None] * chunk + np.arange(chunk)  # (C, l)
+        nth = np.arange(len(each)) - first[each]
         self._end = torch.from_numpy(np.minimum(length[each] - nth * chunk, chunk) - 1)
         before = np.where(follows >= 0, self._last.numpy()[follows], -1)
         self.row = torch.from_numpy(each)
         self.follows = np.where(nth > 0, np.arange(len(each)) - 1, before[each])
-        self._inside = torch.from_numpy(self._step < length[each, None])
-        at = torch.from_numpy(np.minimum(self._step, rows.shape[1] - 1)).to(rows.device)
-        self._inputs = rows[self.row.to(rows.device)[:, None], at]  # (C, l, F)
-        self._of = torch.from_numpy(self._first[row.numpy()] + position.numpy() // chunk)  # (K,) chunk of each catch
+        self._step = torch.from_numpy(nth[:, None] * chunk + np.arange(chunk))  # (C, l)
+        self._steps_alike = int(count[0]) * chunk if (count == count[0]).all() else None
+        if self._steps_alike is not None:
+            self._inputs = _to_length(rows, self._steps_alike).reshape(len(each), chunk, rows.shape[2])
+        else:
+            at = self._step.clamp(max=rows.shape[1] - 1).to(rows.device)
+            self._inputs = rows[self.row.to(rows.device)[:, None], at]  # (C, l, F)
+        self._of = torch.from_numpy(first[row.numpy()] + position.numpy() // chunk)  # (K,) chunk of each catch
         self._at = position % chunk
         self._output: Tensor | None = None
         self._ends = torch.empty(0)
@@ -242,7 +245,7 @@ class _Chunks:
         number = torch.full((len(self.row),), -1)
         number[turn] = torch.arange(len(turn))
         asked = torch.nonzero(number[self._of] >= 0).squeeze(1)
-        at = turn.to(self._rows.device)
+        at = turn.to(self._inputs.device)
         inputs = self._inputs if len(turn) == len(self.row) else self._inputs[at]
         output, _, caught = run(
             self._layer,
@@ -263,15 +266,23 @@ class _Chunks:
         return ends
 
     def laid_out(self) -> tuple[Tensor, Tensor]:
-        """The output (B, L, H) of the rows, 0 beyond their length, and the states (B, S) in which they end."""
+        """The output (B, L, H) of the rows, and the states (B, S) in which they end."""
         assert self._output is not None
-        batch, steps = self._rows.shape[:2]
-        laid = self._output.new_zeros(batch, steps, self._output.shape[2])
-        chunk, nth = torch.nonzero(self._inside, as_tuple=True)
-        step = torch.from_numpy(self._step)[chunk, nth]
-        device = laid.device
-        laid[self.row[chunk].to(device), step.to(device)] = self._output[chunk.to(device), nth.to(device)]
-        return laid, self._ends[self._last.to(device)]
+        batch, steps = self._shape
+        device, units = self._output.device, self._output.shape[2]
+        ends = self._ends[self._last.to(device)]
+        if self._steps_alike is not None:
+            return _to_length(self._output.reshape(batch, self._steps_alike, units), steps), ends
+        chunk, nth = torch.nonzero(self._step < steps, as_tuple=True)
+        at = self.row[chunk].to(device), self._step[chunk, nth].to(device)
+        laid = self._output.new_zeros(batch, steps, units)
+        laid[at] = self._output[chunk.to(device), nth.to(device)]
+        return laid, ends
+
+
+def _to_length(rows: Tensor, steps: int) -> Tensor:
+    """Rows (B, L, F) cut or padded to so many steps."""
+    return nn.functional.pad(rows, (0, 0, 0, steps - rows.shape[1]))
 
 
 def _chunk(

@@ -28,9 +28,9 @@ def test_smallest_section_gives_table_json_and_figure(tmp_path, capsys):
     assert main.main(["--only", "memory", "--quick", "--repeats", "1", "--out", str(out)]) == 0
     shown, record = capsys.readouterr().out, read(out)
     assert "memory (1 of 1)" in shown
-    assert "10,000 windows" in " ".join(shown.replace("│", " ").split())
+    assert "100,000 windows" in " ".join(shown.replace("│", " ").split())
     assert {one["section"] for one in record["results"]} == {"memory"}
-    assert [one["at"] for one in record["results"] if one.get("panel") == "keymap"] == [1000, 10_000]
+    assert [one["at"] for one in record["results"] if one.get("panel") == "keymap"] == [1000, 10_000, 100_000]
     aimed = [one for one in record["results"] if one["target"] is not None]
     assert all(one["met"] is (one["value"] <= one["target"]) for one in aimed)
     assert (record["repeats"], record["quick"], record["threads"]) == (1, True, 1)
