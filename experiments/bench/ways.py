@@ -43,12 +43,17 @@ WAYS = {
 
 
 def ways(settings: Settings) -> list[Figure]:
-    """Training epochs with MPTT against those from zero state, in each way; the compiled one on fewer years."""
+    """Training epochs with MPTT against those from zero state, in each way; the compiled one on fewer years.
+
+    The quick form leaves out the compiled one: torch takes longer to compile than all else.
+    """
     data = paper_data(settings)
     few = SimulatedBasin(years=60, cache=None)
     few.setup("fit")
     figures = []
     for name, way in WAYS.items():
+        if way.compiled and settings.quick:
+            continue
         of = few if way.compiled else data
         clocks = {how: partial(_epoch, of, way, how == "mptt") for how in ("mptt", "zero")}
         times = interleaved(settings, settings.at_most(1 if way.compiled else 7), clocks)
