@@ -166,7 +166,7 @@ class RecurrentCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the states reached."""
-        self._end_stretch(outputs)
+        self._end_stretch(pl_module, outputs)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log what was done."""
@@ -279,7 +279,7 @@ class RecurrentCallback(Callback):
                 f" of. Fit with a {type(self).__name__} without them."
             )
 
-    def _end_stretch(self, outputs: Any) -> None:
+    def _end_stretch(self, module: pl.LightningModule, outputs: Any) -> None:
         if self._core is None or self._carried is None or self._stretch is None:
             return
         (site, start, length), self._stretch = self._stretch, None
@@ -292,7 +292,7 @@ class RecurrentCallback(Callback):
             )
         if series is not None:
             self._carried.keep_last(site, start + length, states)
-            self._hot.keep(self._loader, *self._carried.kept(), self._predictions_kept())
+            self._hot.keep(module, self._loader, self._carried.kept(), self._predictions_kept())
             if series.done:
                 done = max(series.done.values(), key=lambda one: one.runs)
                 self.sweeps = done if self.sweeps is None else self.sweeps + done

@@ -13,7 +13,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 import xarray as xr
-from torch import Tensor
+from torch import Tensor, nn
 
 from mptt.callbacks.dates import date_text, seconds_of, step_seconds
 from mptt.callbacks.states import Unit, check_states, only_finite, open_states, states_dataset
@@ -100,10 +100,10 @@ class HotStart:
         Raises:
             MPTTError: they are of another network, calendar or time step.
         """
-        timeline, weights = timeline_of(trainer, loader), fingerprint(module.state_dict())
-        nothing = np.empty(0, dtype=np.int64)
-        self._pass = _Pass(timeline, list(units), weights, trainer.world_size, nothing, nothing, torch.empty(0))
+        timeline, nothing = timeline_of(trainer, loader), np.empty(0, dtype=np.int64)
+        self._pass = _Pass(timeline, list(units), "", trainer.world_size, nothing, nothing, torch.empty(0))
         if self._given is not None:
+            self._pass.weights = _weights(module)
             self._check_model(self._given, self._pass)
             self._check_time(self._given, timeline)
 
@@ -125,10 +125,25 @@ class HotStart:
         """The last predictions (B, K) of the same rows, likewise."""
         return observed if self._given is None or self._last is None else self._filled(self._last, observed)
 
-    def keep(self, loader: int, site: Int64Array, stop: Int64Array, states: Tensor, last: Tensor | None) -> None:
-        """Keep what was reached: of each site the state (sites, S) after step `stop - 1`."""
+    def keep(
+        self,
+        module: nn.Module,
+        loader: int,
+        kept: tuple[Int64Array, Int64Array, Tensor],
+        last: Tensor | None,
+    ) -> None:
+        """Keep what was reached.
+
+        Args:
+            module: that was run.
+            loader: number of the loader.
+            kept: of each site its number, the step after its last, and the state (sites, S).
+            last: (sites, K) its last prediction, where that is carried.
+        """
         if self._pass is not None:
-            one = self._pass
+            one, (site, stop, states) = self._pass, kept
+            # Not before it ran: lazy layers have no weights until then.
+            one.weights = one.weights or _weights(module)
             one.site, one.stop, one.states, one.last = site, stop, states, last
             self._passes[loader] = one
 
@@ -304,6 +319,11 @@ def _as_dataset(one: _Pass) -> xr.Dataset:
         weights=one.weights,
         **when,
     )
+
+
+def _weights(module: nn.Module) -> str:
+    # What else a module keeps need not come out the same in another process.
+    return fingerprint({name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)})
 
 
 def _names(timeline: Timeline | None, site: Int64Array) -> list[str]:

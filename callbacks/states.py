@@ -214,7 +214,7 @@ def _safetensors() -> Any:
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
     """A path to write to, that becomes the given one at the end, or is removed."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.partial")
     try:
         yield partial
         with partial.open("rb") as written:

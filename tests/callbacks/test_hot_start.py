@@ -567,6 +567,17 @@ def test_states_of_several_loaders_are_had_one_by_one() -> None:
         callback.states(loader=2)
 
 
+def test_layers_that_get_their_weights_in_the_first_batch_are_exported() -> None:
+    class Lazy(Regressor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.LazyLinear(1)
+
+    callback, module = StatefulCallback(training=False), seeded(Lazy)
+    predicted(callback, module, span(0, 10))
+    take_up(module, callback.states(), timeline=None)
+
+
 def test_a_learned_initial_state_is_exported_as_any_other() -> None:
     callback = LearnedInitialStateCallback()
     predicted(callback, seeded(Regressor), span(0, 10))
