@@ -127,6 +127,18 @@ def test_closed_loop_goes_on_from_its_last_prediction(two_sites: Any, predict: A
     assert_halves([one, other], whole)
 
 
+def test_sites_whose_records_begin_and_end_apart_have_their_own_dates(two_sites: Any, predict: Any) -> None:
+    dataset = two_sites()
+    for name in ("rain", "storage", "flow"):
+        dataset[name][1, :100] = dataset[name][1, 800:] = np.nan
+    data = SeriesDataModule(dataset, inputs=["rain"], targets=["storage"], window=40, stride=20, seed=0)
+    module, callback = module_of(data), StatefulCallback(training=False)
+    predict(module, data, callback)
+    ends = dict(zip(*(callback.states()[name].values.tolist() for name in ("site", "time")), strict=True))
+    time = dataset["time"].values
+    assert ends == {"a": time[899].item(), "b": time[799].item()}
+
+
 def test_a_gap_between_parts_is_refused_with_dates(two_sites: Any, predict: Any) -> None:
     dataset = two_sites()
     module, first = module_of(by_dates(dataset, FIRST)), StatefulCallback(training=False)
