@@ -8,6 +8,7 @@ from mptt.callbacks.mptt import MPTTCallback
 from mptt.callbacks.sampling import ScheduledSamplingCallback
 from mptt.callbacks.sequential import SequentialStatefulCallback
 from mptt.callbacks.stateful import StatefulCallback
+from mptt.callbacks.states import open_states
 
 __all__ = [
     "ClosedLoopCallback",
@@ -20,4 +21,5 @@ __all__ = [
     "SequentialStatefulCallback",
     "StatefulCallback",
     "StepLimit",
+    "open_states",
 ]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+import xarray as xr
 from torch import Tensor, nn
 
 from mptt.callbacks.core import Core, find_core
 from mptt.callbacks.guesses import Guesses
+from mptt.callbacks.hotstart import HotStart, Missing, States
 from mptt.callbacks.namespaces import Callback
+from mptt.callbacks.states import save_states
 from mptt.carried import CarriedState, check_in_order
 from mptt.errors import MPTTError
 from mptt.inference import Parallel, Series
@@ -43,6 +47,12 @@ class RecurrentCallback(Callback):
     `initial_state` (S,) where it has one (see `LearnedInitialStateCallback`). States that are caught are those of the
     layer's last call in a step.
 
+    Hot start: after an evaluation, `save_states("states.nc")` writes the state in which each site ended, with the date
+    of its last step; `initial_states="states.nc"` lets validate, test and predict on the steps that follow go on from
+    there, as if both were one. Sites and dates are those of the loader's data set or DataModule (`mptt.Timeline`);
+    without, the numbers of sites and steps, which then count on. States of other weights, inputs, calendars and dates,
+    and sites without a state, are refused.
+
     A Trainer takes one callback that sets initial states in training, and one that does so in evaluation; they may be
     the same. `evaluation=None` leaves evaluation to another.
 
@@ -51,6 +61,7 @@ class RecurrentCallback(Callback):
     """
 
     trains = False  # whether it sets initial states in training
+    _last_prediction = False  # whether the last prediction is carried too
 
     def __init__(
         self,
@@ -60,6 +71,8 @@ class RecurrentCallback(Callback):
         evaluation: Evaluation = "stateful",
         tolerance: float | None = 1e-5,
         max_sweeps: int | None = None,
+        initial_states: States | None = None,
+        missing_states: Missing = "refuse",
     ) -> None:
         if evaluation not in ("stateful", "independent", None):
             raise MPTTError(f'evaluation is "stateful", "independent" or None, found {evaluation!r}.')
@@ -69,6 +82,10 @@ class RecurrentCallback(Callback):
         self.evaluation = evaluation
         self.parallel = Parallel(max_sweeps=0) if tolerance is None else Parallel(tolerance, max_sweeps)
         self.sweeps: Sweeps | None = None
+        self.initial_states = initial_states
+        self.missing_states = missing_states
+        self._hot = HotStart(type(self).__name__)
+        self._loader = 0
         self._core: Core | None = None
         self._carried: CarriedState | None = None
         self._guesses = Guesses()
@@ -91,6 +108,33 @@ class RecurrentCallback(Callback):
                 )
         self._core = self._ran = self.sweeps = None
         self._guesses = Guesses()
+        self._check_hot_start(stage)
+        self._hot.open(self.initial_states, self.missing_states, self._last_prediction)
+
+    def states(self, loader: int | None = None) -> xr.Dataset:
+        """The state in which each site ended in the last evaluation.
+
+        After fit, that is the last validation. For the end of training, predict over the training series first:
+        `trainer.predict(model, data.series_dataloader())`. A site that was not fed keeps its state of `initial_states`;
+        so does one whose state is not finite, with a warning; without such a state it is left out.
+
+        Args:
+            loader: number of the evaluation loader, where there are several.
+
+        Returns:
+            `state` (site, unit), the flat states; of each unit the `core`, `layer` and `part` (h or c); `time` (site,),
+            the date of the last step that went in, or `stop`, the number of the step after it, where the data have no
+            `Timeline`; `prediction` (site, target) of closed-loop inference. Attributes: checksums of the `weights` and
+            the `inputs`, `calendar`, `step_seconds`, `mptt_version`.
+
+        Raises:
+            MPTTError: no evaluation has finished; several loaders and none named; several processes.
+        """
+        return self._hot.dataset(loader)
+
+    def save_states(self, path: str | Path, loader: int | None = None) -> None:
+        """Write `states()` to a file, .nc or .safetensors, whole or not at all."""
+        save_states(self.states(loader), path)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to watch whether the core runs."""
@@ -122,7 +166,7 @@ class RecurrentCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the states reached."""
-        self._end_stretch(outputs)
+        self._end_stretch(pl_module, outputs)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log what was done."""
@@ -154,6 +198,7 @@ class RecurrentCallback(Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the module as it was."""
+        self._hot.forget()
         self._release()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -178,7 +223,7 @@ class RecurrentCallback(Callback):
     def _start_stretch(
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int
     ) -> None:
-        fresh = getattr(module, "initial_state", None)
+        fresh: Tensor | None = getattr(module, "initial_state", None)
         if not isinstance(fresh, nn.Parameter):
             fresh = None  # somebody's own thing of that name
         if self.evaluation is None or (self.evaluation == "independent" and fresh is None):
@@ -192,12 +237,17 @@ class RecurrentCallback(Callback):
             self._begin_pass()
         if batch_idx == dataloader_idx == 0:
             self.sweeps = None
+        self._loader = dataloader_idx
+        if batch_idx == 0 and self.evaluation == "stateful" and not trainer.sanity_checking:
+            self._hot.begin(trainer, module, core.units, dataloader_idx)
         if self.evaluation == "stateful":
             follows = check_in_order(self._carried, site, start, length)
             # What a sanity check finds is not kept: a run that resumes has none.
             kept = Guesses() if trainer.sanity_checking else self._guesses
             guesses = kept.of((str(trainer.state.stage), dataloader_idx, batch_idx), site, start, length)
             self._series = Series(length, follows, self.parallel, guesses)
+            opens = (follows < 0) & ~self._carried.fed(site)
+            fresh = self._hot.initial(site, start, opens, fresh)
         initial = self._carried.read(site, site, start, fresh)
         self._before_stretch(module, batch, initial)
         core.start(batch, initial, row, position, {int(length.max())}, series=self._series)
@@ -210,7 +260,26 @@ class RecurrentCallback(Callback):
     def _before_stretch(self, module: pl.LightningModule, batch: Any, initial: Tensor) -> None:
         """What a subclass does to an evaluation batch that is to start from these states (B, S)."""
 
-    def _end_stretch(self, outputs: Any) -> None:
+    def _predictions_kept(self) -> Tensor | None:
+        """Of a subclass that carries them: the last predictions (sites, K), in order of the sites' numbers."""
+        return None
+
+    def _check_hot_start(self, stage: str) -> None:
+        if self.missing_states not in ("refuse", "zeros"):
+            raise MPTTError(f'missing_states is "refuse" or "zeros", found {self.missing_states!r}.')
+        if self.initial_states is None:
+            return
+        if self.evaluation != "stateful":
+            raise MPTTError(
+                f'initial_states are for evaluation="stateful", found {self.evaluation!r}: nothing else reads them.'
+            )
+        if stage == "fit":
+            raise MPTTError(
+                "initial_states are for validate, test and predict: training changes the weights that the states are"
+                f" of. Fit with a {type(self).__name__} without them."
+            )
+
+    def _end_stretch(self, module: pl.LightningModule, outputs: Any) -> None:
         if self._core is None or self._carried is None or self._stretch is None:
             return
         (site, start, length), self._stretch = self._stretch, None
@@ -223,6 +292,7 @@ class RecurrentCallback(Callback):
             )
         if series is not None:
             self._carried.keep_last(site, start + length, states)
+            self._hot.keep(module, self._loader, self._carried.kept(), self._predictions_kept())
             if series.done:
                 done = max(series.done.values(), key=lambda one: one.runs)
                 self.sweeps = done if self.sweeps is None else self.sweeps + done

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mptt.callbacks.base import RecurrentCallback
+from mptt.callbacks.hotstart import Missing, States
 from mptt.callbacks.lagged import lagged_columns
 from mptt.carried import CarriedState, rows_before
 from mptt.closedloop import closed_loop
@@ -32,6 +33,7 @@ class ClosedLoopCallback(RecurrentCallback):
     Args:
         rnn: name of the recurrent layer, or several; by default the only one.
         lagged_columns: K; by default the DataModule's attribute of that name.
+        initial_states, missing_states: as of `StatefulCallback`; the last predictions go on, too.
 
     Raises:
         MPTTError: at the first batch, for a module without `stepper`, or inputs without a lagged target.
@@ -40,8 +42,16 @@ class ClosedLoopCallback(RecurrentCallback):
         >>> trainer = pl.Trainer(callbacks=[ClosedLoopCallback()], logger=False)
     """
 
-    def __init__(self, rnn: str | Sequence[str] | None = None, lagged_columns: int | None = None) -> None:
-        super().__init__(rnn)
+    _last_prediction = True
+
+    def __init__(
+        self,
+        rnn: str | Sequence[str] | None = None,
+        lagged_columns: int | None = None,
+        initial_states: States | None = None,
+        missing_states: Missing = "refuse",
+    ) -> None:
+        super().__init__(rnn, initial_states=initial_states, missing_states=missing_states)
         self.lagged_columns = lagged_columns
         self._last: CarriedState | None = None  # the last prediction of each site
 
@@ -65,7 +75,7 @@ class ClosedLoopCallback(RecurrentCallback):
         if self._last is None:
             self._last = CarriedState(columns)
         first = x[:, :1, -columns:]  # what was observed before the stretch; read where a series begins
-        last = self._last.read(site, site, start, first[:, 0])
+        last = self._last.read(site, site, start, self._hot.last(first[:, 0]))
         known = x[..., :-columns]
         with module.trainer.precision_plugin.val_step_context():
             predicted, _ = closed_loop(stepper(), known, last.to(x), initial.to(x))
@@ -74,6 +84,9 @@ class ClosedLoopCallback(RecurrentCallback):
         row = torch.arange(len(site), device=x.device)
         end = torch.from_numpy(length - 1).to(x.device, non_blocking=True)
         self._last.keep(site, site, start + length, predicted[row, end])
+
+    def _predictions_kept(self) -> Tensor | None:
+        return None if self._last is None else self._last.kept()[2]
 
     def _begin_pass(self) -> None:
         super()._begin_pass()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mptt.callbacks.steps import leaving_no_trace, own_step
 from mptt.errors import MPTTError
 from mptt.inference import Series, settle
-from mptt.recurrent import recurrent_layers
+from mptt.recurrent import recurrent_layers, state_units
 from mptt.tap import Tap
 
 
@@ -24,6 +24,10 @@ class Core(Protocol):
     """
 
     sizes: dict[str, int]
+
+    @property
+    def units(self) -> list[tuple[str, int, str]]:
+        """Of each number in a state, the part of the core, the number of its layer, and "h" or "c"."""
 
     def start(
         self,
@@ -86,6 +90,11 @@ class DropInCore:
         self._taps = [Tap(found[name], name) for name in names]
         self.sizes = {tap.name: tap.state_size for tap in self._taps}
 
+    @property
+    def units(self) -> list[tuple[str, int, str]]:
+        """See `Core`."""
+        return [(tap.name, *unit) for tap in self._taps for unit in state_units(tap.layer)]
+
     def start(
         self,
         batch: dict[str, Any],
@@ -129,6 +138,11 @@ class ExplicitCore:
         self.sizes = {"states": size}
         self._module = module
         self._links: tuple[int, Tensor, Tensor] | None = None
+
+    @property
+    def units(self) -> list[tuple[str, int, str]]:
+        """See `Core`; what the numbers mean only the module knows."""
+        return [("states", 0, "h")] * self.sizes["states"]
 
     def start(
         self,

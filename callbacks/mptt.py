@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
+from mptt.callbacks.hotstart import Missing, States
 from mptt.callbacks.linkage import link, linking_step
 from mptt.callbacks.memory import Memory
 from mptt.errors import MPTTError, MPTTWarning
@@ -69,6 +70,7 @@ class MPTTCallback(RecurrentCallback):
         evaluation: "stateful", "independent": from zero state, or None: leave it to another callback.
         tolerance: of states handed on in parallel evaluation; None: series are walked along.
         max_sweeps: of parallel evaluation, which then walks along the rest; by default as many as pay.
+        initial_states, missing_states: of evaluation, as of `StatefulCallback`.
         refresh_every: linkage is reconstructed anew before every kth epoch that reads; 0: only after `warmup_epochs`.
         series: for linkage, batches over the training series in order, each with `site`, `start` and `length`; by
             default the DataModule's `series_dataloader()`. They go through `predict_step` if the module has its own,
@@ -103,8 +105,10 @@ class MPTTCallback(RecurrentCallback):
         tolerance: float | None = 1e-5,
         max_sweeps: int | None = None,
         refresh_every: int = 0,
+        initial_states: States | None = None,
+        missing_states: Missing = "refuse",
     ) -> None:
-        super().__init__(rnn, state_size, windows, evaluation, tolerance, max_sweeps)
+        super().__init__(rnn, state_size, windows, evaluation, tolerance, max_sweeps, initial_states, missing_states)
         counts = {"zero_init_epochs": zero_init_epochs, "warmup_epochs": warmup_epochs, "refresh_every": refresh_every}
         for name, value in {"delta": delta, **counts}.items():
             if not value >= 0:

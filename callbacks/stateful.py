@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
+from mptt.callbacks.hotstart import Missing, States
 from mptt.carried import CarriedState
 from mptt.errors import MPTTError
 from mptt.keymap import KeyMap
@@ -37,6 +38,9 @@ class StatefulCallback(RecurrentCallback):
         evaluation: "stateful", "independent": from zero state, or None: leave it to another callback.
         tolerance: of states handed on in parallel evaluation; None: series are walked along.
         max_sweeps: of parallel evaluation, which then walks along the rest; by default as many as pay.
+        initial_states: from which evaluation goes on: a file of `save_states`, or the data set of `states`; by default
+            series start from zeros.
+        missing_states: of a site without a state in it: "refuse", or "zeros": it starts as without.
 
     Example:
         >>> trainer = pl.Trainer(callbacks=[StatefulCallback()], logger=False)
@@ -51,8 +55,10 @@ class StatefulCallback(RecurrentCallback):
         evaluation: Evaluation = "stateful",
         tolerance: float | None = 1e-5,
         max_sweeps: int | None = None,
+        initial_states: States | None = None,
+        missing_states: Missing = "refuse",
     ) -> None:
-        super().__init__(rnn, state_size, windows, evaluation, tolerance, max_sweeps)
+        super().__init__(rnn, state_size, windows, evaluation, tolerance, max_sweeps, initial_states, missing_states)
         self.trains = training
         self._lanes: CarriedState | None = None
         self._ends: tuple[Int64Array, Int64Array, Int64Array] | None = None

@@ -51,7 +51,9 @@ from mptt.datamodules.reading.choosing import complete_sites
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.datamodules.settings import Evaluation, LaggedTarget, TargetScaling, as_names, check_settings
 from mptt.errors import MPTTError
+from mptt.fingerprint import fingerprint
 from mptt.keymap import KeyMap
+from mptt.timeline import Timeline
 from mptt.windows import WindowIndex
 
 HOST = ("window", "site", "start", "length", "links", "links_of")
@@ -373,7 +375,19 @@ class SeriesDataModule(LightningDataModule):
     def _in_order(self, part: str, warmup: int) -> Stretches:
         series = self._ready()
         rows = at_once(series, self.sites_at_once)
-        return sequential_stretches(series, self.parts[part], rows, self.chunk, warmup, self.stretches_at_once)
+        found = sequential_stretches(series, self.parts[part], rows, self.chunk, warmup, self.stretches_at_once)
+        found.timeline = self._timeline(self.parts[part])
+        return found
+
+    def _timeline(self, part: Part) -> Timeline:
+        """What the sites and steps of a part are, and a checksum of the inputs' names and scaling."""
+        begin = np.zeros(len(self.sites), dtype=np.int64)
+        begin[part.site] = part.begin
+        used = {"inputs": self.input_scaler, "attributes": self.attribute_scaler}
+        if self.lagged_target != "none" and isinstance(self.target_scaler, Scaler):
+            used["lagged"] = self.target_scaler
+        sums = {f"{kind}.{name}": value for kind, one in used.items() for name, value in one.state_dict().items()}
+        return Timeline(self.sites, self.time, begin, fingerprint({**sums, "lag": self.lagged_target}))
 
     def _open(self) -> tuple[xr.Dataset, TimeSplit]:
         """The data set with the sites that are used, and where their records are cut."""

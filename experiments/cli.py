@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import yaml
@@ -31,6 +31,8 @@ from mptt.experiments.records import (
     EpochTable,
     PredictionRecord,
     RunLog,
+    StateRecord,
+    carrying,
     write_atomically,
     write_versions,
 )
@@ -51,6 +53,7 @@ mptt: recurrent networks on long climate series, trained with messages through t
 
 Every setting can be given after the configuration: --strategy RMB-SSIF --trainer.max_epochs 20 --model.hidden_size 64.
 `mptt test --config RUN/config.yaml --inference IIF` evaluates a run another way, into a folder of its own.
+`mptt predict --config RUN/config.yaml --initial_states RUN/states.nc` goes on where the last test or predict ended.
 The configuration of a run is RUN/config.yaml: --config RUN/config.yaml --ckpt_path last resumes it.
 `mptt fit --help`, `mptt compare --help` list everything.
 """
@@ -68,8 +71,8 @@ class MPTTCLI(LightningCLI):
     """LightningCLI with a strategy and a run directory.
 
     A run directory holds `config.yaml` (as run), `versions.yaml`, `log.txt`, `metrics.csv`, `checkpoints/best.ckpt` and
-    `last.ckpt`, and after the test `predictions.nc`, `scores.csv` and figures. It can be moved; its `config.yaml`
-    stands for it.
+    `last.ckpt`, and after the test `predictions.nc`, `scores.csv`, `states.nc` and figures. It can be moved; its
+    `config.yaml` stands for it.
     """
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -92,6 +95,19 @@ class MPTTCLI(LightningCLI):
             default=None,
             help=", ".join(INFERENCES) + "; by default that of the strategy. Another than a run was trained with"
             " writes into a folder of its name in the run's",
+        )
+        parser.add_argument(
+            "--initial_states",
+            type=str | None,
+            default=None,
+            help="for validate, test and predict: go on from the states in this file, such as RUN/states.nc, which test"
+            " and predict write; by default series start from zeros",
+        )
+        parser.add_argument(
+            "--missing_states",
+            type=Literal["refuse", "zeros"] | None,
+            default=None,
+            help="sites without a state there: refuse (by default), or zeros",
         )
         parser.add_argument(
             "--run_dir",
@@ -152,11 +168,13 @@ class MPTTCLI(LightningCLI):
             *(given if isinstance(given, list) else [given]),
             *self.chosen,
         ]
+        self._take_up_states(callbacks)
         self.recorded = not self._get(self.config_init, "trainer.fast_dev_run")
         if self.recorded:
             callbacks += [
                 EpochTable(self.run_dir),
                 PredictionRecord(self.folder),
+                StateRecord(self.folder),
                 RunLog(self.run_dir),
                 BestAndLast(self.run_dir),
             ]
@@ -166,6 +184,21 @@ class MPTTCLI(LightningCLI):
             callbacks.append(StepLimit(steps))
             kwargs["max_steps"] = -1
         return super().instantiate_trainer(callbacks=callbacks, default_root_dir=self.run_dir, **kwargs)
+
+    def _take_up_states(self, callbacks: Sequence[Any]) -> None:
+        config = self.config[self.subcommand]
+        if config.initial_states is None:
+            if config.missing_states is not None:
+                raise MPTTError("--missing_states says what to do where --initial_states lacks a site; give both.")
+            return
+        evaluating = carrying(callbacks)
+        if evaluating is None:
+            raise MPTTError(
+                "--initial_states needs an inference that carries states, SSIF or TFIF, found"
+                f" {config.inference or config.strategy}."
+            )
+        evaluating.initial_states = config.initial_states
+        evaluating.missing_states = config.missing_states or "refuse"
 
     def before_fit(self) -> None:
         """Note what a repetition needs."""

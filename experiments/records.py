@@ -8,6 +8,7 @@ import os
 import platform
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import yaml
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
+from mptt.callbacks.base import RecurrentCallback
 from mptt.errors import MPTTError, MPTTWarning
 from mptt.experiments import figures
 from mptt.experiments.predictions import open_predictions, save_predictions, score_table, step_errors
@@ -251,6 +253,45 @@ class PredictionRecord(pl.Callback):
         predictions: xr.Dataset = data.predictions("test", self._predicted, self._batches)
         save_predictions(predictions, self.folder / "predictions.nc")
         return predictions
+
+
+class StateRecord(pl.Callback):
+    """Writes the states in which the sites ended: `states.nc` of test and predict, `states_validation.nc` of validate.
+
+    They are those of the callback that carries states in evaluation; where none does, nothing is written.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write."""
+        self._write(trainer, "states.nc")
+
+    on_predict_end = on_test_end
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write, but not within fit: the weights go on changing."""
+        if trainer.state.fn == "validate":
+            self._write(trainer, "states_validation.nc")
+
+    def _write(self, trainer: pl.Trainer, name: str) -> None:
+        evaluating = carrying(trainer.callbacks)  # type: ignore[attr-defined]
+        if evaluating is None:
+            return
+        try:
+            evaluating.save_states(self.folder / name)
+        except MPTTError as error:  # the predictions are there and good without
+            warnings.warn(f"{name} is not written, and one that was there is kept: {error}", MPTTWarning, stacklevel=2)
+
+
+def carrying(callbacks: Sequence[Any]) -> RecurrentCallback | None:
+    """Of callbacks the one that carries states in evaluation; None where none does."""
+    found = [one for one in callbacks if isinstance(one, RecurrentCallback) and one.evaluation == "stateful"]
+    return found[0] if found else None
 
 
 def draw_run(folder: Path) -> None:

@@ -8,6 +8,7 @@
 from mptt.errors import MPTTError, MPTTWarning
 from mptt.keymap import KeyMap
 from mptt.statemap import StateMap
+from mptt.timeline import Timeline
 from mptt.windows import WindowIndex
 
-__all__ = ["KeyMap", "MPTTError", "MPTTWarning", "StateMap", "WindowIndex"]
+__all__ = ["KeyMap", "MPTTError", "MPTTWarning", "StateMap", "Timeline", "WindowIndex"]

@@ -53,6 +53,10 @@ class CarriedState:
         """(B,) the step at which each lane's next stretch must begin; of lanes that have been fed."""
         return self._stop[self._find(lane)[0]]
 
+    def kept(self) -> tuple[Int64Array, Int64Array, Tensor]:
+        """The site (n,), stop (n,) and state (n, S) of every lane, in order of the lanes; not to be written to."""
+        return self._site, self._stop, self._states
+
     def read(self, lane: Int64Array, site: Int64Array, start: Int64Array, fresh: Tensor | None = None) -> Tensor:
         """The states (B, S) to go on from: those kept where a lane continues, elsewhere `fresh` (S,) or (B, S).
 

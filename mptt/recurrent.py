@@ -27,6 +27,17 @@ def state_size(layer: RecurrentLayer) -> int:
     return sum(layer.num_layers * width for width in _widths(layer))
 
 
+def state_units(layer: RecurrentLayer) -> list[tuple[int, str]]:
+    """Of each number in a layer's flat state, the number of its layer, and "h" or "c".
+
+    Example:
+        >>> state_units(nn.LSTM(7, 1, num_layers=2))
+        [(0, 'h'), (1, 'h'), (0, 'c'), (1, 'c')]
+    """
+    parts = zip("hc", _widths(layer), strict=False)
+    return [(number, part) for part, width in parts for number in range(layer.num_layers) for _ in range(width)]
+
+
 def unflatten_state(layer: RecurrentLayer, state: Tensor) -> Hidden:
     """The flat states (B, S) of a batch as the layer's `hx`: (layers, B, H), a pair of them for an LSTM."""
     widths = _widths(layer)

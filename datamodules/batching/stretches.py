@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from mptt.datamodules.batching.batches import Batch
 from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import Part
+from mptt.timeline import Timeline
 from mptt.windows import Int64Array, WindowIndex
 
 STEPS_AT_ONCE = 2**19  # steps of all series together in a batch: a gigabyte of states of 256 units, with copies
@@ -27,6 +28,9 @@ class Stretches(Dataset[Batch]):
         batch: (n,) the number of its batch, going up from 0.
         steps: longest stretch.
         warmup: steps at the start of the part that are fed but not scored.
+
+    Attributes:
+        timeline: names of the sites and dates of the steps, where states are to be kept; None by default.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Stretches(Dataset[Batch]):
         steps: int,
         warmup: int,
     ) -> None:
+        self.timeline: Timeline | None = None
         self.series, self.part, self.steps, self.warmup = series, part, steps, warmup
         self.entry, self.start, self.keep_from = entry, start, keep_from
         self._step = part.begin - series.first[part.site]

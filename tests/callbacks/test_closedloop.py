@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from handmade import Regressor, in_order, quiet_trainer
 from torch import Tensor, nn
 
 from mptt import MPTTError
-from mptt.callbacks import ClosedLoopCallback
+from mptt.callbacks import ClosedLoopCallback, StatefulCallback, open_states
 from mptt.closedloop import Step, cell
 
 STEPS = {3: 11, 8: 7}  # by site
@@ -126,3 +127,37 @@ def test_stretches_out_of_order_are_refused() -> None:
     batches = stretches(4)
     with pytest.raises(MPTTError, match="needs each series in order"):
         quiet_trainer([ClosedLoopCallback(lagged_columns=1)]).predict(Lagged(), in_order([batches[0], batches[2]]))
+
+
+def halved(batches: list[Any]) -> tuple[list[Any], list[Any]]:
+    return batches[:2], batches[2:]
+
+
+def test_a_second_half_goes_on_from_state_and_last_prediction_of_the_first(tmp_path: Path) -> None:
+    module, path = Lagged(), tmp_path / "states.nc"
+    whole = predicted(module, stretches(3))
+    first, second = halved(stretches(3, leak=5.0))
+    callback = ClosedLoopCallback(lagged_columns=1)
+    quiet_trainer([callback]).predict(module, in_order(first))
+    callback.save_states(path)
+    states = open_states(path)
+    for site in STEPS:
+        assert states["prediction"].sel(site=str(site)).item() == whole[site][5].item()
+    going_on = quiet_trainer([ClosedLoopCallback(lagged_columns=1, initial_states=path)])
+    found = predicted(module, second, going_on)
+    assert all(torch.equal(found[site], whole[site][6:]) for site in STEPS)
+
+
+def test_states_go_on_only_in_the_inference_that_they_came_of() -> None:
+    module, (first, second) = Lagged(), halved(stretches(3, leak=0.5))
+    closed, teacher = ClosedLoopCallback(lagged_columns=1), StatefulCallback(training=False)
+    for callback in (closed, teacher):
+        quiet_trainer([callback]).predict(module, in_order(first))
+    with pytest.raises(MPTTError, match="are of closed-loop inference, and StatefulCallback is another"):
+        quiet_trainer([StatefulCallback(training=False, initial_states=closed.states())]).predict(
+            module, in_order(second)
+        )
+    with pytest.raises(MPTTError, match="are of another inference, and ClosedLoopCallback is closed-loop"):
+        quiet_trainer([ClosedLoopCallback(lagged_columns=1, initial_states=teacher.states())]).predict(
+            module, in_order(second)
+        )

@@ -138,7 +138,7 @@ def test_run_directory_holds_what_a_repetition_needs(finished: Path) -> None:
     there = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
     figures = {f"{name}.{kind}" for name in ("hydrograph", "learning_curve") for kind in ("png", "pdf")}
     assert there == figures | {
-        *("config.yaml", "versions.yaml", "log.txt", "metrics.csv", "scores.csv", "predictions.nc"),
+        *("config.yaml", "versions.yaml", "log.txt", "metrics.csv", "scores.csv", "predictions.nc", "states.nc"),
         *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
     }
     config, versions = (yaml.safe_load((finished / name).read_text()) for name in ("config.yaml", "versions.yaml"))
