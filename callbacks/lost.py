@@ -66,7 +66,7 @@ def about_places(trainer: pl.Trainer, part: str | None = None) -> About:
     data = trainer.datamodule  # type: ignore[attr-defined]
     place = getattr(data, "place_of", None)
     if part is None and place is not None and _evaluation_source(trainer) is data:
-        part = _PART.get(str(trainer.state.stage))
+        part = _PART.get(_stage(trainer))
     return (lambda site, step: None) if place is None or part is None else (lambda site, step: place(part, site, step))
 
 
@@ -80,7 +80,7 @@ def warn_of_lost(trainer: pl.Trainer, module: pl.LightningModule, lost: LostStat
         named.append(f"site {site} from step {step} on{f' ({more})' if more else ''}")
     rest = f" and {len(first) - _MOST} more" if len(first) > _MOST else ""
     warnings.warn(
-        f"States are not finite in this {trainer.state.stage} pass: {', '.join(named)}{rest}. Predictions there from"
+        f"States are not finite in this {_stage(trainer)} pass: {', '.join(named)}{rest}. Predictions there from"
         f" then on, and scores over them, mean nothing. {why_lost(module, 'the inputs of the site at that step')}",
         MPTTWarning,
         stacklevel=2,
@@ -126,7 +126,11 @@ def why_lost(module: pl.LightningModule, data: str) -> str:
 def _evaluation_source(trainer: Any) -> Any:
     """Whose loaders the evaluation that runs has: the DataModule's, the module's, or neither."""
     loops = {"test": "test_loop", "predict": "predict_loop", "validate": "validate_loop"}
-    stage = str(trainer.state.stage)
     fitting = trainer.state.fn == "fit"
-    loop = trainer.fit_loop.epoch_loop.val_loop if fitting else getattr(trainer, loops.get(stage, ""), None)
+    loop = trainer.fit_loop.epoch_loop.val_loop if fitting else getattr(trainer, loops.get(_stage(trainer), ""), None)
     return getattr(getattr(loop, "_data_source", None), "instance", None)
+
+
+def _stage(trainer: pl.Trainer) -> str:
+    stage = trainer.state.stage
+    return "" if stage is None else stage.value
