@@ -128,13 +128,13 @@ class WindowIndex:
             >>> WindowIndex(site=[0, 0, 1], start=[0, 3, 0], length=6).named([2, 1])
             'windows 2 (site 1, start 0), 1 (site 0, start 3)'
         """
-        ids = np.asarray(ids).tolist()
+        found: list[int] = np.asarray(ids).tolist()
         listed = []
-        for i in ids[:most]:
+        for i in found[:most]:
             more = about(int(self.site[i]), int(self.start[i])) if about is not None else None
             listed.append(f"{i} (site {self.site[i]}, start {self.start[i]}{f': {more}' if more else ''})")
-        rest = f" and {len(ids) - most} more" if len(ids) > most else ""
-        return f"window{'s' if len(ids) > 1 else ''} {', '.join(listed)}{rest}"
+        rest = f" and {len(found) - most} more" if len(found) > most else ""
+        return f"window{'s' if len(found) > 1 else ''} {', '.join(listed)}{rest}"
 
     @property
     def fingerprint(self) -> str:
