@@ -321,7 +321,8 @@ class MPTTCallback(RecurrentCallback):
         if self.max_refused is not None and (total := memory.refused.total) > self.max_refused:
             said = refused_message(trainer, module, memory.windows, memory.refused, self._losses)
             raise MPTTError(
-                f"{total} state(s) were not finite in this training, more than max_refused={self.max_refused}. {said}"
+                f"{total} state(s) were not finite in this training, more than max_refused={self.max_refused}."
+                f" {said or 'They are of earlier epochs: allow more, or go back to a checkpoint of before them.'}"
             )
 
     def _series_batches(self, trainer: pl.Trainer) -> Iterable[Any]:
