@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mptt.callbacks.core import Core, find_core
 from mptt.callbacks.guesses import Guesses
 from mptt.callbacks.hotstart import HotStart, Missing, States
+from mptt.callbacks.lost import LostStates, warn_of_lost
 from mptt.callbacks.namespaces import Callback
 from mptt.callbacks.states import save_states
 from mptt.carried import CarriedState, check_in_order
@@ -89,6 +90,7 @@ class RecurrentCallback(Callback):
         self._core: Core | None = None
         self._carried: CarriedState | None = None
         self._guesses = Guesses()
+        self._lost = LostStates()
         self._stretch: tuple[Int64Array, Int64Array, Int64Array] | None = None
         self._series: Series | None = None
         self._ran: bool | None = None  # whether the core ran in this epoch; None before its first batch
@@ -110,6 +112,7 @@ class RecurrentCallback(Callback):
         self._guesses = Guesses()
         self._check_hot_start(stage)
         self._hot.open(self.initial_states, self.missing_states, self._last_prediction)
+        self._lost = LostStates()
 
     def states(self, loader: int | None = None) -> xr.Dataset:
         """The state in which each site ended in the last evaluation.
@@ -169,7 +172,8 @@ class RecurrentCallback(Callback):
         self._end_stretch(pl_module, outputs)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log what was done."""
+        """Say which sites were lost, if any, and log what was done."""
+        warn_of_lost(trainer, pl_module, self._lost)
         if self.sweeps is not None:
             done = {
                 "sweeps": float(self.sweeps.sweeps),
@@ -182,6 +186,10 @@ class RecurrentCallback(Callback):
     on_test_batch_start = on_predict_batch_start = on_validation_batch_start
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
     on_test_epoch_end = on_validation_epoch_end
+
+    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say which sites were lost, if any."""
+        warn_of_lost(trainer, pl_module, self._lost)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -236,7 +244,7 @@ class RecurrentCallback(Callback):
         if batch_idx == 0 or self.evaluation == "independent":
             self._begin_pass()
         if batch_idx == dataloader_idx == 0:
-            self.sweeps = None
+            self.sweeps, self._lost = None, LostStates()
         self._loader = dataloader_idx
         if batch_idx == 0 and self.evaluation == "stateful" and not trainer.sanity_checking:
             self._hot.begin(trainer, module, core.units, dataloader_idx)
@@ -284,12 +292,14 @@ class RecurrentCallback(Callback):
             return
         (site, start, length), self._stretch = self._stretch, None
         series, self._series = self._series, None
+        lost = self._core.lost(outputs, length)
         states = self._core.finish(outputs)
         if states is None:
             raise MPTTError(
                 "No state came out of this evaluation step, so none can be carried on: the recurrent layer was not"
                 ' called. Call it in the step, or pass evaluation="independent".'
             )
+        self._lost.see(site, start, length, lost, states)
         if series is not None:
             self._carried.keep_last(site, start + length, states)
             self._hot.keep(module, self._loader, self._carried.kept(), self._predictions_kept())

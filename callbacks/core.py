@@ -13,7 +13,8 @@ from mptt.callbacks.steps import leaving_no_trace, own_step
 from mptt.errors import MPTTError
 from mptt.inference import Series, settle
 from mptt.recurrent import recurrent_layers, state_units
-from mptt.tap import Tap
+from mptt.tap import Tap, first_lost
+from mptt.windows import Int64Array
 
 
 class Core(Protocol):
@@ -43,6 +44,12 @@ class Core(Protocol):
 
         Rows that follow the one before them (`follows`, bool (B,)) start from the state in which that one ends; in
         evaluation `series` says it, of all rows that hang together.
+        """
+
+    def lost(self, outputs: Any, length: Int64Array) -> Tensor | None:
+        """After it ran without gradient, before `finish`: (B,) the first step at which a row is not finite.
+
+        Its `length` (B,) where it is, as far as the core shows; None where it shows nothing.
         """
 
     def finish(self, outputs: Any) -> Tensor | None:
@@ -109,6 +116,11 @@ class DropInCore:
         for tap, part in zip(self._taps, initial.split(list(self.sizes.values()), dim=1), strict=True):
             tap.attach(part, row, position, steps, follows, series)
 
+    def lost(self, outputs: Any, length: Int64Array) -> Tensor | None:
+        """See `Core`."""
+        found = [step for tap in self._taps if (step := tap.lost) is not None]
+        return torch.stack([step.to(found[0].device) for step in found]).amin(0) if found else None
+
     def finish(self, outputs: Any) -> Tensor | None:
         """See `Core`."""
         caught = {tap.name: tap.detach() for tap in self._taps}
@@ -164,6 +176,11 @@ class ExplicitCore:
             )
         batch["h0"] = self._fit(initial)
         self._links = (len(initial), row, position)
+
+    def lost(self, outputs: Any, length: Int64Array) -> Tensor | None:
+        """See `Core`."""
+        states = outputs.get("states") if isinstance(outputs, dict) else None
+        return first_lost(states, length) if isinstance(states, Tensor) and states.ndim == 3 else None
 
     def finish(self, outputs: Any) -> Tensor | None:
         """See `Core`."""

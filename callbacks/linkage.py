@@ -12,6 +12,7 @@ from torch import Tensor
 from mptt.callbacks.base import stretch_of
 from mptt.callbacks.core import Core
 from mptt.callbacks.guesses import Guesses
+from mptt.callbacks.lost import about_places, why_lost
 from mptt.callbacks.memory import Memory
 from mptt.callbacks.steps import leaving_no_trace, own_step, transfer
 from mptt.carried import rows_before
@@ -63,7 +64,16 @@ def link(
         states = core.finish(outputs)
         if states is None:
             raise MPTTError("The recurrent core was not run over the training series, so no message can be linked.")
-        return states[: len(links[0])], states[len(links[0]) :]
+        states, final = states[: len(links[0])], states[len(links[0]) :]
+        if not (finite := states.isfinite().all(1)).all():
+            ids = links[1][~finite.cpu()].numpy()
+            own = getattr(trainer.datamodule, "windows", None) is memory.windows  # type: ignore[attr-defined]
+            named = memory.windows.named(ids, about_places(trainer, "train") if own else None)
+            raise MPTTError(
+                f"Linkage reconstruction gave states that are not finite, first for {named}, at whose start they were"
+                f" so. {why_lost(module, 'the inputs of the series before it')}"
+            )
+        return states, final
 
     step = linking_step(module)
     with torch.no_grad(), leaving_no_trace(module):

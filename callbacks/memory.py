@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mptt.callbacks.refused import Refused
 from mptt.errors import MPTTError
 from mptt.freememory import GIB
 from mptt.keymap import KeyMap
@@ -30,8 +31,10 @@ class Memory:
         storage: where the rows live.
         dtype: of the rows.
         device: of the module.
+        max_norm: Euclidean norm to which the state of a layer is scaled down before it is filed; None: it is not.
 
     Attributes:
+        refused: states that were not filed because they were not finite.
         longest: steps in the longest window.
         epoch: whose writes the maps hold, or will hold next. Kept with the messages, because a checkpoint of an epoch's
             last batch resumes with neither that epoch's end hook nor the next one's start hook.
@@ -49,7 +52,9 @@ class Memory:
         storage: Storage,
         dtype: torch.dtype,
         device: torch.device,
+        max_norm: float | None = None,
     ) -> None:
+        self.max_norm = max_norm
         self.windows = windows
         self.sizes = sizes
         self.state_size = sum(sizes.values())
@@ -64,6 +69,8 @@ class Memory:
         self._last_write = torch.full((len(windows),), -1, device=storage.device)  # epoch; -1: no message yet
         self._distance = torch.zeros((), device=storage.device)
         self._compared = torch.zeros((), device=storage.device)
+        self._scaled = torch.zeros((), device=storage.device)
+        self._refused = Refused(len(windows), storage.device)
 
     def __str__(self) -> str:
         size = sum(one.nbytes for one in self._maps.values()) / GIB
@@ -77,38 +84,48 @@ class Memory:
         return self._maps
 
     @property
-    def refused(self) -> int:
-        """Batches not filed because a state was not finite."""
-        return max(int(one.refused) for one in self.maps.values())
+    def refused(self) -> Refused:
+        """States that were not filed because they were not finite, by window; all that was written is looked at."""
+        self._settle()
+        return self._refused
 
     def read_rows(self, rows: Tensor) -> Tensor:
         """Messages (K, S) of rows (K,)."""
         messages = torch.cat([one.read_rows(rows) for one in self.maps.values()], dim=1)
         return messages if self._offload is None else self._offload.fetch(messages)
 
-    def write_rows(self, rows: Tensor, states: Tensor) -> None:
-        """File states (K, S), which are not written to after this."""
+    def write_rows(self, rows: Tensor, states: Tensor, writers: Tensor | None = None, batch: int = 0) -> None:
+        """File states, but for those that are not finite.
+
+        Args:
+            rows: (K,) windows written to.
+            states: (K, S), not written to after this.
+            writers: (K,) windows that passed the states; told apart where states are refused.
+            batch: its number in the epoch.
+        """
         if not len(rows):
             return
         if self._offload is None:
-            self._file(rows, states)
+            self._file(rows, writers, batch, states)
         else:
-            self._offload.send(states, partial(self._file, rows))
+            self._offload.send(states, partial(self._file, rows, writers, batch))
 
     @torch.no_grad()
-    def _file(self, rows: Tensor, states: Tensor) -> None:
+    def _file(self, rows: Tensor, writers: Tensor | None, batch: int, states: Tensor) -> None:
         here = self.storage.device
         # To the host, a copy that is not waited for would be read too early.
         rows, states = (values.to(here, non_blocking=here.type != "cpu") for values in (rows, states))
+        states = self._bounded(states)
         # One refusal for all layers, or their counts would part.
-        finite = states.to(self.dtype).isfinite().all()
-        states = torch.where(finite, states, 0.0)
+        finite = states.to(self.dtype).isfinite().all(1)
+        self._refused.file(rows if writers is None else writers, finite, batch)
         written = self._last_write.index_select(0, rows)
         messages = torch.cat([one.read_rows(rows) for one in self._maps.values()], dim=1)
         distance = torch.linalg.vector_norm(messages.float() - states.float(), dim=1)
         self._distance += torch.where((written >= 0) & finite, distance, 0.0).sum()
         self._compared += ((written >= 0) & finite).sum()
-        self._last_write.index_copy_(0, rows, torch.where(finite, self.epoch, written))
+        # The largest: of several writes to a row some may be refused.
+        self._last_write.scatter_reduce_(0, rows, torch.where(finite, self.epoch, -1), "amax")
         for one, part in zip(self._maps.values(), self.split(states), strict=True):
             one.write_rows(rows, part, finite)
 
@@ -117,7 +134,8 @@ class Memory:
             self._offload.settle()
 
     def link(self, rows: Tensor, states: Tensor) -> None:
-        """Set messages (K, S) outright."""
+        """Set messages (K, S) outright; bounded as written ones are."""
+        states = self._bounded(states)
         for one, part in zip(self.maps.values(), self.split(states), strict=True):
             one.link(rows, part)
         self._last_write[rows.to(self._last_write.device)] = self.epoch
@@ -129,16 +147,39 @@ class Memory:
                 one.propagate()
             self._distance.zero_()
             self._compared.zero_()
+            self._scaled.zero_()
+            self._refused.close_epoch()
             self.epoch = epoch
 
     def report(self) -> dict[str, Tensor]:
-        """Of the epoch so far: `share` of windows with a message, their mean `age` in epochs, the mean `distance`."""
+        """Of the epoch so far: `share` of windows with a message, their mean `age` in epochs, the mean `distance`.
+
+        Also the number of states `refused` and, with `max_norm`, `scaled` down.
+        """
         self._settle()
         has = self._last_write >= 0
         age = torch.where(has, self.epoch - self._last_write, 0).sum() / has.sum().clamp(min=1)
         # Summed as norms; told as root mean squares over the units.
         distance = self._distance / self._compared.clamp(min=1) / self.state_size**0.5
-        return {"share": has.float().mean(), "age": age, "distance": distance}
+        found = {"share": has.float().mean(), "age": age, "distance": distance}
+        found["refused"] = self._refused.count.sum().float()
+        return found if self.max_norm is None else {**found, "scaled": self._scaled}
+
+    def _bounded(self, states: Tensor) -> Tensor:
+        """States of which that of each layer has no larger norm than `max_norm`."""
+        if self.max_norm is None:
+            return states
+        parts, over = [], torch.zeros(len(states), dtype=torch.bool, device=states.device)
+        for part in self.split(states):
+            part = part.to(torch.promote_types(part.dtype, torch.float32))
+            # Of parts of the largest number: squares of large ones overflow.
+            largest = part.abs().amax(1, keepdim=True).clamp(min=torch.finfo(part.dtype).tiny)
+            norm = torch.linalg.vector_norm(part / largest, dim=1, keepdim=True)
+            factor = self.max_norm / largest / norm
+            parts.append(torch.where(factor < 1, part * factor, part))
+            over |= (factor < 1).squeeze(1)
+        self._scaled += over.sum().to(self._scaled)
+        return torch.cat(parts, dim=1)
 
     def split(self, states: Tensor) -> tuple[Tensor, ...]:
         """States (K, S) by layer."""
@@ -153,6 +194,8 @@ class Memory:
             "last_write": self._last_write,
             "distance": self._distance,
             "compared": self._compared,
+            "scaled": self._scaled,
+            "refused": self.refused.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -172,3 +215,6 @@ class Memory:
         self._last_write.copy_(state["last_write"])
         self._distance.copy_(state["distance"])
         self._compared.copy_(state["compared"])
+        # A checkpoint of before they were counted has none.
+        self._scaled.copy_(state.get("scaled", torch.zeros(())))
+        self._refused.load_state_dict(state.get("refused"))

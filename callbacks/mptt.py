@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,13 +16,16 @@ from torch import Tensor
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
 from mptt.callbacks.hotstart import Missing, States
 from mptt.callbacks.linkage import link, linking_step
+from mptt.callbacks.lost import refused_message
 from mptt.callbacks.memory import Memory
+from mptt.callbacks.refused import Losses
 from mptt.errors import MPTTError, MPTTWarning
 from mptt.statemap import StateMap
 from mptt.storage import Storage
 from mptt.windows import WindowIndex
 
 _SAVED = "mptt_memory"
+_LOOK_EVERY = 50  # batches; a look waits for the device
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -47,7 +51,12 @@ class MPTTCallback(RecurrentCallback):
 
     Logged at the end of an epoch: `mptt/share`, windows that have a message; `mptt/age`, mean age of messages in
     epochs; `mptt/distance`, mean distance between a message and the newest write to it, root mean square over the
-    units.
+    units; `mptt/refused`, states that were not filed because they were not finite; `mptt/scaled`, states over
+    `max_norm`.
+
+    The memory takes no state that is not finite; the other states of the batch are filed. At the end of an epoch in
+    which states or losses were not finite, a warning names the batch, the windows and what to look at. A step that a
+    gradient scaler skips (16-mixed) leaves the weights; states that its batch passed are filed if they are finite.
 
     The memory goes into checkpoints. A checkpoint from the middle of an epoch holds the writes of its first part, and
     Lightning resumes with the epoch's first batches again: resume from the end of an epoch, or use a loader
@@ -72,6 +81,11 @@ class MPTTCallback(RecurrentCallback):
         max_sweeps: of parallel evaluation, which then walks along the rest; by default as many as pay.
         initial_states, missing_states: of evaluation, as of `StatefulCallback`.
         refresh_every: linkage is reconstructed anew before every kth epoch that reads; 0: only after `warmup_epochs`.
+        max_refused: states not filed because they were not finite, in all of the training, that are put up with: more
+            end it with an error, at the end of the epoch or some 50 batches later. None: any number; warned of.
+        max_norm: states of a larger Euclidean norm (of a layer; an LSTM's h and c together) are filed scaled down to
+            it. For cores whose states have no bound, an RNN with relu or the cells of an LSTM: several times the usual
+            norm. Scaled, not clipped: the units keep their proportions. None: as they are.
         series: for linkage, batches over the training series in order, each with `site`, `start` and `length`; by
             default the DataModule's `series_dataloader()`. They go through `predict_step` if the module has its own,
             else through `validation_step`, with logging off.
@@ -107,12 +121,20 @@ class MPTTCallback(RecurrentCallback):
         refresh_every: int = 0,
         initial_states: States | None = None,
         missing_states: Missing = "refuse",
+        max_refused: int | None = None,
+        max_norm: float | None = None,
     ) -> None:
         super().__init__(rnn, state_size, windows, evaluation, tolerance, max_sweeps, initial_states, missing_states)
         counts = {"zero_init_epochs": zero_init_epochs, "warmup_epochs": warmup_epochs, "refresh_every": refresh_every}
         for name, value in {"delta": delta, **counts}.items():
             if not value >= 0:
                 raise MPTTError(f"{name} must be 0 or more, found {value}.")
+        if max_refused is not None and not max_refused >= 0:
+            raise MPTTError(f"max_refused is a number of states of 0 or more, or None, found {max_refused}.")
+        if max_norm is not None and not 0 < max_norm < math.inf:
+            raise MPTTError(f"max_norm is a finite norm above 0, or None, found {max_norm}.")
+        self.max_refused = max_refused
+        self.max_norm = max_norm
         self.delta = delta
         self.zero_init_epochs = zero_init_epochs
         self.warmup_epochs = warmup_epochs
@@ -128,7 +150,8 @@ class MPTTCallback(RecurrentCallback):
         self._memory: Memory | None = None
         self._saved: dict[str, Any] | None = None
         self._target: Tensor = torch.empty(0, dtype=torch.int64)
-        self._warned = False
+        self._writers = self._ids = self._target
+        self._losses = Losses()
 
     @property
     def memory(self) -> StateMap | dict[str, StateMap]:
@@ -163,8 +186,9 @@ class MPTTCallback(RecurrentCallback):
         if last is None or not (going_on and last.sizes == sizes and last.windows.fingerprint == windows.fingerprint):
             self._memory = last = None  # first, so that two memories never stand
             storage = self._storage(trainer, pl_module)
-            self._memory = Memory(windows, sizes, self.delta, storage, _DTYPES[self.dtype], pl_module.device)
-            self._warned = False
+            dtype = _DTYPES[self.dtype]
+            self._memory = Memory(windows, sizes, self.delta, storage, dtype, pl_module.device, self.max_norm)
+        self._losses = Losses()
         rank_zero_info(f"MPTT memory: {self.memory_report}")
         self._ask_for_links(trainer)
         self._restore()
@@ -189,6 +213,7 @@ class MPTTCallback(RecurrentCallback):
         memory = self._ready()
         ids = torch.from_numpy(memory.keymap.check(window_ids(batch, "MPTTCallback")))
         row, self._target, position = memory.keymap.unpack(batch, ids)
+        self._ids, self._writers = ids, ids[row]
         if memory.epoch >= max(self.zero_init_epochs, self.warmup_epochs):
             initial = memory.read_rows(ids)
         else:
@@ -203,13 +228,16 @@ class MPTTCallback(RecurrentCallback):
         states = self._finish_training(pl_module, outputs)
         memory = self._ready()
         if states is not None and memory.epoch >= self.warmup_epochs:
-            memory.write_rows(self._target, states)
+            memory.write_rows(self._target, states, self._writers, batch_idx)
+        self._losses.keep(outputs, self._ids, batch_idx)
+        if self.max_refused is not None and (batch_idx + 1) % _LOOK_EVERY == 0:
+            self._stop_if_too_many(trainer, pl_module, memory)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Propagate."""
         super().on_train_epoch_end(trainer, pl_module)
         memory = self._ready()
-        self._warn_of_refused(memory)
+        self._say_what_was_refused(trainer, pl_module, memory)
         pl_module.log_dict({f"mptt/{name}": value for name, value in memory.report().items()})
         memory.close_epochs_before(trainer.current_epoch + 1)
 
@@ -286,15 +314,19 @@ class MPTTCallback(RecurrentCallback):
         due = self.refresh_every > 0 and epoch >= reads_from and epoch % self.refresh_every == 0
         return due and memory.linked != epoch
 
-    def _warn_of_refused(self, memory: Memory) -> None:
-        if not self._warned and (refused := memory.refused):
-            self._warned = True
-            warnings.warn(
-                f"{refused} batch(es) had states that are not finite; they were not filed, and the memory kept its"
-                " messages. The training itself may have diverged: look at the loss, lower the learning rate or clip"
-                " the gradient.",
-                MPTTWarning,
-                stacklevel=2,
+    def _say_what_was_refused(self, trainer: pl.Trainer, module: pl.LightningModule, memory: Memory) -> None:
+        self._stop_if_too_many(trainer, module, memory)
+        said = refused_message(trainer, module, memory.windows, memory.refused, self._losses)
+        self._losses.clear()
+        if said is not None:
+            warnings.warn(said, MPTTWarning, stacklevel=2)
+
+    def _stop_if_too_many(self, trainer: pl.Trainer, module: pl.LightningModule, memory: Memory) -> None:
+        if self.max_refused is not None and (total := memory.refused.total) > self.max_refused:
+            said = refused_message(trainer, module, memory.windows, memory.refused, self._losses)
+            raise MPTTError(
+                f"{total} state(s) were not finite in this training, more than max_refused={self.max_refused}."
+                f" {said or 'They are of earlier epochs: allow more, or go back to a checkpoint of before them.'}"
             )
 
     def _series_batches(self, trainer: pl.Trainer) -> Iterable[Any]:

@@ -349,6 +349,12 @@ class SeriesDataModule(LightningDataModule):
         placed = on_calendar(stretch, predicted, observed, self.sites, self.time, self.units, self.long_names)
         return placed.assign_attrs(part=part, warmup_steps=self.warmup if part != "train" else 0)
 
+    def place_of(self, part: str, site: int, step: int) -> str:
+        """The name of a site and the date of a step counted in its part, for messages."""
+        stretch = self.parts[part]
+        at = int(stretch.begin[stretch.site == site][0]) + step
+        return f"{self.sites[site]}, {str(self.time[at]).removesuffix(' 00:00:00')}"
+
     def state_dict(self) -> dict[str, Any]:
         """The scalers, as tensors: a checkpoint predicts in physical units."""
         self._ready()

@@ -191,7 +191,10 @@ def settle(
     response = None
     if guess is not None and guess.states.shape == initial.shape:
         opens = torch.from_numpy(follows < 0).to(initial.device).unsqueeze(1)
-        initial, response = torch.where(opens, initial, guess.states.to(initial)), guess.response
+        # Of a pass that was lost there is nothing to begin with.
+        opens = opens | ~guess.states.isfinite().all(1, keepdim=True).to(initial.device)
+        initial = torch.where(opens, initial, guess.states.to(initial))
+        response = guess.response if bool(guess.response.isfinite().all()) else None
     states, done, response = sweep(
         run,
         initial,

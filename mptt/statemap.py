@@ -29,8 +29,9 @@ class StateMap:
     - propagate, at the end of an epoch: mu becomes what a read gives, h_bar and c become 0.
 
     Nothing here carries a gradient. Rows of half precision are computed with in float32, and rounded once a write. A
-    read and a write are a fixed number of operations, whatever the batch. Batches with a state that is not finite are
-    refused whole and counted in `refused`, without waiting for the device.
+    read and a write are a fixed number of operations, whatever the batch. A state that is not finite is refused and
+    counted in `refused`, without waiting for the device; the others of its batch are filed: one bad window does not
+    cost its neighbours their messages.
 
     Args:
         windows: the table of windows; N rows.
@@ -44,7 +45,7 @@ class StateMap:
         mu: (N, S) messages kept from earlier epochs.
         mean: (N, S) mean of this epoch's writes (h_bar), 0 where there was none.
         count: (N,) int64, number of this epoch's writes.
-        refused: () int64, batches not filed since construction because a state was not finite.
+        refused: () int64, states not filed since construction because a number in them was not finite.
 
     Raises:
         MPTTError: there is no room for the rows; or an argument is none of these.
@@ -160,23 +161,26 @@ class StateMap:
         Args:
             rows: (K,) int64.
             states: (K, S), any device and dtype, detached here.
-            finite: () bool, False to refuse the batch, whose states are then 0; by default as the states are.
+            finite: (K,) bool, False for states to refuse; by default those that are not finite as rows.
         """
         # In the order of the rows, so that those of one row are neighbours, and files are walked along.
         rows, order = self._here(rows).sort(stable=True)
         states = self._here(states.detach()).to(self._exact).index_select(0, order)
         if finite is None:
-            finite = states.to(self.mean.dtype).isfinite().all()
-            states = torch.where(finite, states, 0.0)
+            finite = states.to(self.mean.dtype).isfinite().all(1)
+        else:
+            finite = self._here(finite).index_select(0, order)
+        # Not a product with 0: that of a NaN would be NaN.
+        states = torch.where(finite.unsqueeze(1), states, 0.0)
         before = self.count.index_select(0, rows).unsqueeze(1)
-        self.count.index_add_(0, rows, finite.to(torch.int64).expand(len(rows)))
+        self.count.index_add_(0, rows, finite.to(torch.int64))
         after = self.count.index_select(0, rows).unsqueeze(1).to(self._exact).clamp_(min=1)
         # A row that comes several times gets the same value each time: all that was written to it.
         nth = rows.diff(prepend=rows[:1]).ne_(0).cumsum(0)
         total = torch.zeros_like(states).index_add_(0, nth, states).index_select(0, nth)
         mean = self.mean.index_select(0, rows).to(self._exact).mul_(before / after).add_(total.div_(after))
         self.mean.index_copy_(0, rows, mean.to(self.mean.dtype))
-        self.refused += ~finite
+        self.refused += (~finite).sum()
 
     @torch.no_grad()
     def propagate(self) -> None:
@@ -196,9 +200,11 @@ class StateMap:
         """
         rows = rows.to(self.device)
         states = states.detach().to(self.device, self.mu.dtype)
-        if not torch.isfinite(states).all():
+        if not (finite := states.isfinite().all(1)).all():
+            named = self.windows.named(rows[~finite].cpu().numpy())
             raise MPTTError(
-                "Linkage reconstruction gave states that are not finite; the messages are left as they were."
+                f"Linkage reconstruction gave states that are not finite, for {named}; these messages are left as they"
+                " were."
             )
         self.mu[rows] = states
         self.mean[rows] = 0

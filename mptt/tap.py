@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from mptt.errors import MPTTError
 from mptt.inference import Series, infer
 from mptt.recurrent import Hidden, RecurrentLayer, chain, run, state_size
+from mptt.windows import Int64Array
 
 
 class Tap:
@@ -49,6 +50,7 @@ class Tap:
         self.name = name
         self.state_size = state_size(layer)
         self._caught: Tensor | None = None
+        self._lost: Tensor | None = None
         self._gradient = False  # whether what was caught is of a call with gradient
         self._original: Any = None
         self._attached = False
@@ -78,7 +80,7 @@ class Tap:
         self._original = self.layer.__dict__.get("forward")
         self._forward = self.layer.forward
         self._request = (initial, row, position, set(steps) if steps is not None else None, follows, series)
-        self._caught, self._gradient = None, False
+        self._caught, self._lost, self._gradient = None, None, False
         self._attached = True
         self.layer.forward = _StandIn(self)  # type: ignore[method-assign]
 
@@ -91,6 +93,11 @@ class Tap:
                 self.layer.forward = self._original  # type: ignore[method-assign]
         caught, self._caught, self._attached = self._caught, None, False
         return caught
+
+    @property
+    def lost(self) -> Tensor | None:
+        """Of the last call over series, without gradient: as of `first_lost`; None where there was none."""
+        return self._lost
 
     def _stand_in(self, inputs: Any, hx: Any) -> Any:
         initial, row, position, steps, follows, series = self._request
@@ -108,6 +115,9 @@ class Tap:
         if torch.is_grad_enabled() or not self._gradient:
             # Clone: under CUDA graphs the next call would write over it.
             self._caught, self._gradient = caught.clone(), torch.is_grad_enabled()
+        if series is not None and not torch.is_grad_enabled():
+            # Now: the module may write over what it gets.
+            self._lost = first_lost(output if self.layer.batch_first else output.transpose(0, 1), series.length)
         return output, final
 
     def _infer(
@@ -171,6 +181,27 @@ class Tap:
                 f" {', '.join(str(count) for count in sorted(steps))}: its steps cannot be told apart."
                 " If the module feeds it step by step, use explicit mode (state_size=)."
             )
+
+
+def first_lost(states: Tensor, length: Int64Array) -> Tensor:
+    """The first step after which each row is not finite, without waiting for the device.
+
+    Args:
+        states: (B, L, S).
+        length: (B,) steps of each row; the rest is padding.
+
+    Returns:
+        (B,) int64; a row's length where it is finite to the end.
+
+    Example:
+        >>> first_lost(torch.tensor([[[1.0], [torch.nan], [2.0]], [[1.0], [2.0], [torch.inf]]]), np.array([3, 2]))
+        tensor([1, 2])
+    """
+    # A sum in place of all numbers: one pass over what may be large, and none of its size is written.
+    lost = ~states.detach().sum(-1, dtype=torch.promote_types(states.dtype, torch.float32)).isfinite()
+    steps = torch.from_numpy(length).to(states.device, non_blocking=True)
+    lost &= torch.arange(lost.shape[1], device=states.device) < steps.unsqueeze(1)
+    return torch.where(lost.any(1), lost.to(torch.uint8).argmax(1), steps)
 
 
 class _StandIn:

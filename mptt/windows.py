@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,6 +115,26 @@ class WindowIndex:
     def stop(self) -> Int64Array:
         """(N,) the step after each window's last."""
         return self.start + self.length
+
+    def named(self, ids: npt.ArrayLike, about: Callable[[int, int], str | None] | None = None, most: int = 5) -> str:
+        """Some windows as words, for messages.
+
+        Args:
+            ids: (n,) of the windows.
+            about: says more of a site and a step, where there is more to say: a name and a date.
+            most: to name; of the rest their number.
+
+        Example:
+            >>> WindowIndex(site=[0, 0, 1], start=[0, 3, 0], length=6).named([2, 1])
+            'windows 2 (site 1, start 0), 1 (site 0, start 3)'
+        """
+        found: list[int] = np.asarray(ids).tolist()
+        listed = []
+        for i in found[:most]:
+            more = about(int(self.site[i]), int(self.start[i])) if about is not None else None
+            listed.append(f"{i} (site {self.site[i]}, start {self.start[i]}{f': {more}' if more else ''})")
+        rest = f" and {len(found) - most} more" if len(found) > most else ""
+        return f"window{'s' if len(found) > 1 else ''} {', '.join(listed)}{rest}"
 
     @property
     def fingerprint(self) -> str:

@@ -67,6 +67,8 @@ def _loader(dataset: Dataset[Batch], num_workers: int, **order: Any) -> DataLoad
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
         collate_fn=_whole,
+        # Of its own: else each pass draws from torch's, and dropout would depend on the workers and on who evaluates.
+        generator=torch.Generator(),
         **order,
     )
 

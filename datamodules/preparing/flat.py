@@ -122,7 +122,8 @@ class FlatTables:
 
 def find_records(inputs: Values) -> Mask:
     """Whether each step is in its site's record (site, time): the stretch in which the site has inputs."""
-    present = np.logical_or.reduce([np.isfinite(values) for values in inputs.values()])
+    # Infinite is present: at the end of a record it would be cut off unseen, inside it is refused.
+    present = np.logical_or.reduce([~np.isnan(values) for values in inputs.values()])
     first, last = present.argmax(axis=1), present.shape[1] - present[:, ::-1].argmax(axis=1)
     step = np.arange(present.shape[1])
     return (step >= first[:, None]) & (step < last[:, None]) & present.any(axis=1, keepdims=True)

@@ -234,7 +234,7 @@ def test_two_layers_have_a_memory_each_by_name() -> None:
     assert np.allclose(memory["decoder.lstm"].mu.numpy(), expected[:, 4:], rtol=0, atol=1e-6)
 
 
-def test_a_batch_with_a_state_of_one_layer_that_is_not_finite_is_filed_for_no_layer() -> None:
+def test_a_state_of_one_layer_that_is_not_finite_is_filed_for_no_layer() -> None:
     class DecoderDiverges(TwoLayers):
         def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
             encoded = self.encoder["gru"](batch["x"])[0]
@@ -249,7 +249,7 @@ def test_a_batch_with_a_state_of_one_layer_that_is_not_finite_is_filed_for_no_la
 
     order = list(range(len(TABLE)))
     callback = MPTTCallback(rnn=["encoder.gru", "decoder.lstm"], windows=WINDOWS)
-    with pytest.warns(MPTTWarning, match=r"1 batch\(es\) had states that are not finite"):
+    with pytest.warns(MPTTWarning, match=r"were not finite, first in batch 1: windows"):
         quiet_trainer([Look(), callback], max_epochs=1).fit(seeded(DecoderDiverges), loader([order]))
     links = slow_links(TABLE, [TABLE[i] for i in order[:3] + order[6:]])
     expected = np.bincount([v for _, v, _ in links], minlength=len(TABLE)).tolist()

@@ -432,12 +432,14 @@ def test_states_that_are_not_finite_are_refused_and_not_written(tmp_path: Path) 
         take_up(module, bad)
     callback, broken = StatefulCallback(training=False), span(0, 10, timeline=Timeline(NAMES, DAYS))
     broken.dataset.batches[1]["x"][0, 2] = torch.nan  # type: ignore[attr-defined]
-    predicted(callback, module, broken)
+    with pytest.warns(MPTTWarning, match="States are not finite in this predict pass"):
+        predicted(callback, module, broken)
     with pytest.warns(MPTTWarning, match=r"state of 1 site\(s\) is not finite, and is not kept: upper"):
         callback.save_states(tmp_path / "states.nc")
     assert open_states(tmp_path / "states.nc")["site"].values.tolist() == ["lower"]
     broken.dataset.batches[1]["x"][1, 2] = torch.nan  # type: ignore[attr-defined]
-    predicted(callback, module, broken)
+    with pytest.warns(MPTTWarning, match="States are not finite in this predict pass"):
+        predicted(callback, module, broken)
     with pytest.raises(MPTTError, match="The state of no site is finite"):
         callback.states()
 
@@ -450,7 +452,8 @@ def test_a_site_whose_state_was_lost_can_go_on_from_the_one_before() -> None:
         span(10, 15, timeline=Timeline(NAMES, DAYS)),
     )
     broken.dataset.batches[0]["x"][1, 2] = torch.nan  # type: ignore[attr-defined]
-    predicted(callback, module, broken)
+    with pytest.warns(MPTTWarning, match="States are not finite in this predict pass"):
+        predicted(callback, module, broken)
     with pytest.warns(MPTTWarning, match="not kept: lower. An earlier one that it went on from is; feed the steps"):
         kept = callback.states()
     assert dict(zip(kept["site"].values, kept["time"].values, strict=True)) == {"upper": DAYS[14], "lower": DAYS[9]}

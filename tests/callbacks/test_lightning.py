@@ -316,7 +316,7 @@ def test_overfitting_one_batch_runs() -> None:
     assert counts.counts[0] == np.bincount([v for _, v, _ in links], minlength=len(TABLE)).tolist()
 
 
-def test_states_that_are_not_finite_are_counted_and_warned_of_once_and_not_filed() -> None:
+def test_states_that_are_not_finite_are_counted_and_warned_of_each_epoch_and_not_filed() -> None:
     class Diverges(Regressor):
         def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
             if batch_idx == 1:
@@ -326,13 +326,15 @@ def test_states_that_are_not_finite_are_counted_and_warned_of_once_and_not_filed
     order = list(range(len(TABLE)))
     callback = MPTTCallback(windows=WINDOWS)
     counts = CountsBefore(callback)
-    with pytest.warns(MPTTWarning, match=r"1 batch\(es\) had states that are not finite") as found:
+    with pytest.warns(MPTTWarning, match=r"were not finite, first in batch 1: windows") as found:
         quiet_trainer([counts, callback], max_epochs=3).fit(seeded(Diverges), loader([order] * 3))
-    assert sum(issubclass(one.category, MPTTWarning) for one in found) == 1
+    said = [str(one.message) for one in found if issubclass(one.category, MPTTWarning)]
+    lost = len(slow_links(TABLE, [TABLE[i] for i in order[3:6]]))
+    assert [f"In epoch {epoch}, {lost} state(s) of " in one for epoch, one in enumerate(said)] == [True] * 3
     links = slow_links(TABLE, [TABLE[i] for i in order if i not in order[3:6]])
     assert counts.counts == [np.bincount([v for _, v, _ in links], minlength=len(TABLE)).tolist()] * 3
     assert callback.memory.mu.isfinite().all()
-    assert callback.memory.refused == 3
+    assert callback.memory.refused == 3 * lost
 
 
 def test_validation_under_inference_mode_and_without_give_the_same() -> None:

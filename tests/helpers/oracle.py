@@ -37,13 +37,18 @@ def slow_links(windows: Sequence[Window], stretches: Iterable[Window]) -> set[Li
 
 
 class DictionaryMemory:
-    """The three policies, a dictionary entry a window, the writes of an epoch kept one by one."""
+    """The three policies, a dictionary entry a window, the writes of an epoch kept one by one.
+
+    States that are not finite are not kept, but counted for the window that passed them.
+    """
 
     def __init__(self, windows: Sequence[Window], state_size: int, delta: float) -> None:
         self.windows = list(windows)
         self.delta = delta
         self.mu = {v: np.zeros(state_size) for v in range(len(self.windows))}
         self.writes: dict[int, list[np.ndarray]] = {v: [] for v in self.mu}
+        self.refused = dict.fromkeys(self.mu, 0)  # in this epoch
+        self.refused_before = 0
 
     def read(self, v: int) -> np.ndarray:
         count = len(self.writes[v])
@@ -57,11 +62,19 @@ class DictionaryMemory:
     def write(self, ids: Sequence[int], states: np.ndarray) -> None:
         stretches = [self.windows[w] for w in ids]
         for row, v, position in slow_links(self.windows, stretches):
-            self.writes[v].append(states[row, position].astype(float))
+            if np.isfinite(states[row, position]).all():
+                self.writes[v].append(states[row, position].astype(float))
+            else:
+                self.refused[ids[row]] += 1
+
+    def link(self, v: int, state: np.ndarray) -> None:
+        self.mu[v], self.writes[v] = state.astype(float), []
 
     def propagate(self) -> None:
         self.mu = {v: self.read(v) for v in self.mu}
         self.writes = {v: [] for v in self.mu}
+        self.refused_before += sum(self.refused.values())
+        self.refused = dict.fromkeys(self.mu, 0)
 
 
 @st.composite

@@ -38,7 +38,7 @@ def assert_same(memory, before):
 
 
 def filled(delta=1.0, **kwargs):
-    """A memory with messages, writes, a refused batch and rows without any."""
+    """A memory with messages, writes, two refused states and rows without any."""
     memory = StateMap(SEVEN, 1, delta=delta, **kwargs)
     memory.write([0, 1, 4], numbered([0, 1, 4]))
     memory.propagate()
@@ -228,32 +228,49 @@ def test_write_leaves_the_graph_of_the_states_usable():
     assert states.grad.flatten().tolist() == [3, 3, 3, 3]
 
 
-# ---------------------------------------------------------------- batches that are refused
+# ---------------------------------------------------------------- states that are refused
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_batch_with_a_state_that_is_not_finite_is_refused_whole_and_counted(bad):
-    memory = filled()
-    assert memory.refused.item() == 1  # `filled` has one
-    before = snapshot(memory)
+def test_a_state_that_is_not_finite_is_refused_and_counted_and_the_others_of_its_batch_are_filed(bad):
+    memory, without = filled(), filled()
+    assert memory.refused.item() == 2  # those of `filled`
     states = numbered([0, 1])
-    states[1, 3] = bad
+    states[1, 3] = bad  # 1 -> 3; 0 -> 1 and 1 -> 2 are good
     memory.write([0, 1], states)
-    assert memory.refused.item() == 2
-    assert_same(memory, [*before[:-1], torch.tensor(2)])
+    assert memory.refused.item() == 3
+    without.write_rows(torch.tensor([1, 2]), torch.tensor([[2.0], [12.0]]))
+    assert_same(memory, [*snapshot(without)[:-1], torch.tensor(3)])
+    assert (memory.count - filled().count).tolist() == [0, 1, 1, 0, 0, 0, 0]
     memory.write([0, 1], numbered([0, 1]))
+    assert memory.refused.item() == 3
+
+
+def test_of_several_states_written_to_one_row_the_finite_ones_count():
+    memory = StateMap(SEVEN, 1)
+    memory.write_rows(torch.tensor([3, 1, 3, 3]), torch.tensor([[2.0], [torch.nan], [torch.inf], [4.0]]))
+    assert column(memory.mean) == [0, 0, 0, 3, 0, 0, 0]
+    assert memory.count.tolist() == [0, 0, 0, 2, 0, 0, 0]
     assert memory.refused.item() == 2
-    assert (memory.count - before[2]).tolist() == [0, 1, 1, 1, 0, 0, 0]
 
 
-def test_one_bad_number_of_a_state_refuses_the_batch():
+def test_a_refused_state_leaves_every_bit_of_its_row():
+    memory = StateMap(SEVEN, 1)
+    for value in (0.1, 0.2, 0.7):
+        memory.write_rows(torch.tensor([3]), torch.tensor([[value]]))
+    before = snapshot(memory)
+    memory.write_rows(torch.tensor([3, 3]), torch.full((2, 1), torch.nan))
+    assert_same(memory, [*before[:-1], torch.tensor(2)])
+
+
+def test_one_bad_number_of_a_state_refuses_all_of_it():
     memory = StateMap(SEVEN, 3)
     states = torch.ones(2, 4, 3)
     states[0, 2, 1] = torch.nan
     memory.write([0, 4], states)
     assert memory.refused.item() == 1
-    assert memory.count.sum() == 0
-    assert memory.mean.abs().sum() == 0
+    assert memory.count.tolist() == [0, 0, 0, 0, 0, 1, 1]
+    assert memory.mean.sum(1).tolist() == [0, 0, 0, 0, 0, 3, 3]
 
 
 def test_state_too_large_for_the_memory_is_refused():
@@ -412,7 +429,7 @@ def test_link_sets_messages_and_drops_their_writes_only():
 def test_link_refuses_states_that_are_not_finite():
     memory = filled()
     before = snapshot(memory)
-    with pytest.raises(MPTTError, match="not finite"):
+    with pytest.raises(MPTTError, match=r"not finite, for window 0 \(site 0, start 0\); these messages are left"):
         memory.link(torch.tensor([3, 0]), torch.tensor([[7.0], [torch.nan]]))
     assert_same(memory, before)
 

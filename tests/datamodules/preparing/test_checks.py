@@ -159,6 +159,12 @@ def test_gaps_of_inputs_say_which_where_and_how_many(value):
     )
 
 
+@pytest.mark.parametrize("step", [0, 59])
+def test_an_infinite_value_at_the_end_of_a_record_is_refused_and_not_cut_off(step):
+    dataset = put(put(good(), "prcp", np.inf, 0, step), "tmax", np.nan, 0, step)
+    refuse(dataset, r"prcp: 1 of 120 values, at 1 site\(s\), first at site a.*tmax: 1 of 120")
+
+
 def test_values_too_large_for_float32_are_infinite():
     dataset = good()
     dataset["prcp"] = dataset["prcp"].astype(np.float64) + 1e39
