@@ -1,5 +1,6 @@
 """Lightning callbacks: MPTT, the ways of training that it is compared with, and the ways of inference."""
 
+from mptt.callbacks.checkpoints import WholeCheckpointIO, read_checkpoint
 from mptt.callbacks.closedloop import ClosedLoopCallback
 from mptt.callbacks.conditional import ConditionalCallback
 from mptt.callbacks.initial import InitialStateCallback, LearnedInitialStateCallback, NoisyInitialStateCallback
@@ -20,4 +21,6 @@ __all__ = [
     "SequentialStatefulCallback",
     "StatefulCallback",
     "StepLimit",
+    "WholeCheckpointIO",
+    "read_checkpoint",
 ]

@@ -16,6 +16,7 @@ import xarray as xr
 from mptt.datamodules.reading.axes import Period
 from mptt.datamodules.reading.source import Source
 from mptt.errors import MPTTError
+from mptt.files import write_atomically
 
 _PLAN, _OUTLINES, _FINISHED, _STORE = "plan.json", "outlines.jsonl", "finished.txt", "store"
 
@@ -85,9 +86,7 @@ class Record:
 
     def finish(self, groups: int) -> None:
         """Note how many groups of sites are in the store."""
-        fresh = self.folder / (_FINISHED + ".new")
-        fresh.write_text(str(groups))
-        fresh.replace(self.folder / _FINISHED)
+        write_atomically(self.folder / _FINISHED, str(groups))
 
     def hand_over(self, path: Path) -> None:
         """Put the store at its place, over one that is there, and remove the rest."""
@@ -105,7 +104,7 @@ class Record:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         if lines and not lines[-1].endswith("\n"):  # cut off by what ended the process
             lines.pop()
-            path.write_text("".join(lines), encoding="utf-8")
+            write_atomically(path, "".join(lines))
         return {entry["site"]: _outline(entry) for entry in map(json.loads, lines)}
 
 
