@@ -134,8 +134,8 @@ def in_our_form(what: str) -> Iterator[None]:
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise MPTTError(
             f"The {what} in the checkpoint is not in the form in which mptt {importlib.metadata.version('mptt')} keeps"
-            f" it ({type(error).__name__}: {error}): another version wrote it, or it was changed. Go on with the version"
-            " that wrote it (versions.yaml of a run names it), or begin anew."
+            f" it ({type(error).__name__}: {error}): another version wrote it, or it was changed. Go on with the"
+            " version that wrote it (versions.yaml of a run names it), or begin anew."
         ) from error
 
 
@@ -152,8 +152,8 @@ def _check_archive(path: str | Path, file: BinaryIO) -> None:
     file.seek(0)
     if file.read(4) != b"PK\x03\x04":
         raise MPTTError(
-            f"{path} is no checkpoint: it does not begin as a file of torch does. Nothing in it was run. Give one that a"
-            " Trainer wrote, such as RUN/checkpoints/last.ckpt."
+            f"{path} is no checkpoint: it does not begin as a file of torch does. Nothing in it was run. Give one that"
+            " a Trainer wrote, such as RUN/checkpoints/last.ckpt."
         )
     try:
         with zipfile.ZipFile(file) as archive:
