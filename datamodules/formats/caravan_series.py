@@ -109,5 +109,5 @@ def timezone_of(path: Path) -> str:
     try:
         with netCDF4.Dataset(path) as file:
             return str(getattr(file, "Timezone", ""))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise MPTTError(f"{path} cannot be read as a NetCDF file: {error}. Get an intact copy.") from error

@@ -83,11 +83,15 @@ class Runs:
         self.context.set_forkserver_preload(["mptt.experiments.cli"])
 
     def go_on(self, seconds: float | None) -> int:
-        """Begin, or resume; the exit code of the process, which is killed after some seconds."""
+        """Begin, or resume; the exit code of the process, which is killed some seconds after it came to the fit."""
         best = self.last.with_name("best.ckpt")
         name = "last" if self.last.exists() else "best" if best.exists() else None
         process = self.context.Process(target=main, args=([*self.words, *(["--ckpt_path", name] if name else ())],))
+        log = self.folder / "log.txt"
+        before = log.stat().st_size if log.exists() else 0
         process.start()
+        while process.is_alive() and not (log.exists() and log.stat().st_size > before):
+            time.sleep(0.002)
         process.join(seconds)
         process.kill()
         process.join()
@@ -136,31 +140,31 @@ def check_same_run(one: Path, other: Path) -> None:
         assert (one / name).stat().st_size > 0
 
 
-def kill_at_random(words: list[str], folder: Path, finished: Path, moments: int, longest: float) -> list[int]:
+def kill_at_random(words: list[str], folder: Path, finished: Path, moments: int) -> set[int]:
     """Runs, each killed and resumed until it is through, until so many moments were; epochs at which it was."""
-    chance, killed = random.Random(3), []
+    chance, killed = random.Random(3), list[int]()
+    longest = 1.5 * pd.read_csv(finished / "metrics.csv")["epoch_seconds"].sum()
     for nth in range(moments * 3):
         runs = Runs(words, folder / f"run{nth}")
-        while (code := runs.go_on(chance.uniform(0.05, longest) if len(killed) < moments else None)) == KILLED:
+        while (code := runs.go_on(chance.uniform(0, longest) if len(killed) < moments else None)) == KILLED:
             runs.check()
             killed.append(read_checkpoint(runs.last)["epoch"] if runs.last.exists() else -1)
         assert code == 0
         check_same_run(runs.folder, finished)
         if len(killed) >= moments:
-            return killed
+            return set(killed)
     raise AssertionError(f"only {len(killed)} of {moments} runs were killed before their end")
 
 
 def test_a_run_killed_at_random_ends_as_one_that_was_not(words: list[str], finished: Path, tmp_path: Path) -> None:
-    kill_at_random(words, tmp_path, finished, moments=3, longest=2.0)
+    assert kill_at_random(words, tmp_path, finished, moments=3)
 
 
 @pytest.mark.slow
 def test_runs_killed_at_thirty_random_moments_end_as_one_that_was_not(
     words: list[str], finished: Path, tmp_path: Path
 ) -> None:
-    killed = kill_at_random(words, tmp_path, finished, moments=30, longest=4.0)
-    assert len(set(killed)) > 2, "in different epochs"
+    assert len(kill_at_random(words, tmp_path, finished, moments=30)) > 2, "in different epochs"
 
 
 @pytest.mark.slow
