@@ -157,3 +157,11 @@ def test_a_store_of_pickles_is_refused_and_nothing_is_run(
     with pytest.raises(MPTTError, match=r"keeps site as pickles"):
         open_dataset(path)
     assert not (tmp_path / "made").exists()
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    WRITTEN["classic.nc"](tmp_path / "a.nc")
+    content = (tmp_path / "a.nc").read_bytes()
+    (tmp_path / "a.nc").write_bytes(content.replace(b"rain", b"r\xe9in").replace(b"site", b"s\xe9te"))
+    with pytest.raises(MPTTError, match=r"a\.nc"):
+        open_source(tmp_path / "a.nc")
