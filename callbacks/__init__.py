@@ -1,5 +1,6 @@
 """Lightning callbacks: MPTT, the ways of training that it is compared with, and the ways of inference."""
 
+from mptt.callbacks.checkpoints import WholeCheckpointIO, read_checkpoint
 from mptt.callbacks.closedloop import ClosedLoopCallback
 from mptt.callbacks.conditional import ConditionalCallback
 from mptt.callbacks.initial import InitialStateCallback, LearnedInitialStateCallback, NoisyInitialStateCallback
@@ -21,5 +22,7 @@ __all__ = [
     "SequentialStatefulCallback",
     "StatefulCallback",
     "StepLimit",
+    "WholeCheckpointIO",
     "open_states",
+    "read_checkpoint",
 ]

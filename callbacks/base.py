@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from mptt.callbacks.checkpoints import in_our_form
 from mptt.callbacks.core import Core, find_core
 from mptt.callbacks.guesses import Guesses
 from mptt.callbacks.hotstart import HotStart, Missing, States
@@ -202,7 +203,8 @@ class RecurrentCallback(Callback):
     ) -> None:
         """Take it over, to go on as the run would have."""
         if trainer.state.fn == "fit":
-            self._guesses.load_state_dict(checkpoint.get(_GUESSES, []))
+            with in_our_form("beginnings of evaluation"):
+                self._guesses.load_state_dict(checkpoint.get(_GUESSES, []))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the module as it was."""

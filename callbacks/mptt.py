@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
+from mptt.callbacks.checkpoints import in_our_form
 from mptt.callbacks.hotstart import Missing, States
 from mptt.callbacks.linkage import link, linking_step
 from mptt.callbacks.lost import refused_message
@@ -298,7 +299,8 @@ class MPTTCallback(RecurrentCallback):
     def _restore(self) -> None:
         saved, self._saved = self._saved, None
         if saved is not None:
-            self._ready().load_state_dict(saved)
+            with in_our_form("memory of MPTT"):
+                self._ready().load_state_dict(saved)
 
     def _open_epoch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         memory = self._ready()

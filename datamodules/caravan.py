@@ -287,7 +287,7 @@ def _many_in(path: Path) -> Path | None:
     try:
         with netCDF4.Dataset(files[0]) as file:
             return files[0] if any(name in file.dimensions for name in _GAUGE) else None
-    except OSError:
+    except (OSError, RuntimeError, UnicodeDecodeError):
         return None
 
 

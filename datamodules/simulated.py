@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from mptt.datamodules.reading.stores import refuse_pickles
 from mptt.datamodules.series import SeriesDataModule
 from mptt.datamodules.simulation.waterbalance import Basin, water_balance
 from mptt.datamodules.simulation.weather import Climate, generate_weather
@@ -170,6 +171,7 @@ def _recipe() -> str:
 
 
 def _read(path: Path) -> xr.Dataset:
+    refuse_pickles(path)
     with xr.open_zarr(path, decode_times=xr.coders.CFDatetimeCoder(time_unit="s")) as stored:
         dataset = stored.load()
     written = dataset.attrs.pop("checksum", "none")

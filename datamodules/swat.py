@@ -18,6 +18,7 @@ from mptt.datamodules.reading.source import Layout, Source
 from mptt.datamodules.reading.tables import TextTable, check_days, described, note_cut, read_text
 from mptt.datamodules.series import SeriesDataModule
 from mptt.errors import MPTTError
+from mptt.files import write_atomically
 
 SWAT_INPUTS = ("DOYbent", "PRECIPmm", "TMP_MXdgC", "TMP_MNdgC", "SOLARMJ/m2", "WINDM/s", "RHmd")
 
@@ -196,7 +197,7 @@ def write_swat_csv(dataset: xr.Dataset, path: str | Path) -> None:
         for name, values in dataset.data_vars.items()
         if name != "DOYbent" and set(values.dims) == {"site", "time"}
     }
-    pd.DataFrame(columns).to_csv(path, index=False)
+    write_atomically(path, pd.DataFrame(columns).to_csv(index=False))
 
 
 def add_bent_day(dataset: xr.Dataset) -> xr.Dataset:

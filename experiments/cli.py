@@ -12,17 +12,18 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import yaml
 from jsonargparse import ActionConfigFile, auto_cli  # type: ignore[attr-defined]
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 # Imported so that their short class names are known.
 import mptt.datamodules
 import mptt.experiments.regressor  # noqa: F401
-from mptt.callbacks import StepLimit
+from mptt.callbacks import StepLimit, WholeCheckpointIO
 from mptt.errors import MPTTError
 from mptt.experiments.comparison.compare import compare
 from mptt.experiments.comparison.grid import Comparison
-from mptt.experiments.configs import config_label, differences, find_config, flat, list_configs
+from mptt.experiments.configs import config_label, differences, find_config, flat, list_configs, read_config
 from mptt.experiments.data.commands import run_data
 from mptt.experiments.inferences import INFERENCES, find_inference
 from mptt.experiments.records import (
@@ -33,10 +34,10 @@ from mptt.experiments.records import (
     RunLog,
     StateRecord,
     carrying,
-    write_atomically,
     write_versions,
 )
 from mptt.experiments.strategies import PLAIN, STRATEGIES, find_strategy, settle
+from mptt.files import write_atomically
 
 USAGE = """\
 mptt: recurrent networks on long climate series, trained with messages through time.
@@ -64,7 +65,9 @@ class NamedConfig(ActionConfigFile):
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         """Take in the file of a name."""
-        super().__call__(parser, cfg, str(find_config(values)), option_string)
+        path = find_config(values)
+        read_config(path)
+        super().__call__(parser, cfg, str(path), option_string)
 
 
 class MPTTCLI(LightningCLI):
@@ -158,8 +161,9 @@ class MPTTCLI(LightningCLI):
         written = self.run_dir / CONFIG
         if self.subcommand == "fit" or not written.exists():
             return name
-        config = yaml.safe_load(written.read_text(encoding="utf-8"))
-        return config.get("inference") or (find_strategy(config["strategy"]).inference if config["strategy"] else None)
+        config = read_config(written)
+        strategy = config.get("strategy")
+        return config.get("inference") or (find_strategy(strategy).inference if strategy else None)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add the callbacks of the strategy and of the run directory."""
@@ -183,7 +187,14 @@ class MPTTCLI(LightningCLI):
             # Lightning's own limit leaves the last part of an epoch without validation.
             callbacks.append(StepLimit(steps))
             kwargs["max_steps"] = -1
-        return super().instantiate_trainer(callbacks=callbacks, default_root_dir=self.run_dir, **kwargs)
+        trainer = super().instantiate_trainer(callbacks=callbacks, default_root_dir=self.run_dir, **kwargs)
+        # Sharded strategies, and who brings an IO of their own, write otherwise.
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        return trainer
+
+    def _parse_ckpt_path(self) -> None:
+        """What is built says the configuration; Lightning would let the checkpoint change it, and name classes."""
 
     def _take_up_states(self, callbacks: Sequence[Any]) -> None:
         config = self.config[self.subcommand]
@@ -236,15 +247,18 @@ class MPTTCLI(LightningCLI):
         if written.exists():
             there, here = (
                 # A run may be resumed to be longer, on another device, or without its progress bar.
-                flat(yaml.safe_load(text), without=("trainer", "compare"))
-                for text in (written.read_text("utf-8"), self._as_written(config))
+                flat(settings, without=("trainer", "compare"))
+                for settings in (read_config(written), yaml.safe_load(self._as_written(config)))
             )
             differs = differences(there, here)
-        if config.ckpt_path is None and (self.run_dir / "checkpoints").exists():
+        checkpoints = self.run_dir / "checkpoints"
+        # A kill before the first checkpoint leaves nothing to resume; one right after the first leaves the best alone.
+        kept = [name for name in ("last", "best") if (checkpoints / f"{name}.ckpt").exists()]
+        if config.ckpt_path is None and kept:
             of = f" of another configuration: {differs}" if differs else ""
             raise MPTTError(
                 f"{self.run_dir} holds a run already{of}. Resume it with `mptt fit --config {written} --ckpt_path"
-                " last`, choose another --run_dir, or remove it."
+                f" {kept[0]}`, choose another --run_dir, or remove it."
             )
         if config.ckpt_path is not None and differs:
             raise MPTTError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from mptt.experiments import figures
+from mptt.files import written_whole
 from mptt.metrics import KGE, NSE, PBIAS, RMSE
 from mptt.windows import Int64Array
 
@@ -43,20 +43,34 @@ def score_table(predictions: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["target", "site", *METRICS])
 
 
-def save_predictions(predictions: xr.Dataset, path: Path) -> None:
-    """Write predictions as NetCDF, whole or not at all; CF time in whole days or seconds, which hold any calendar."""
+def save_predictions(predictions: xr.Dataset, path: Path, outdated: Sequence[str] = ()) -> None:
+    """Write predictions as NetCDF, whole or not at all; CF time in whole days or seconds, which hold any calendar.
+
+    Args:
+        predictions: as of a DataModule.
+        path: of the file.
+        outdated: names of files beside it that were made from the predictions of before; removed.
+
+    Raises:
+        MPTTError: it cannot be written; what was there before is kept.
+    """
     predictions = predictions.assign_attrs(Conventions="CF-1.10", title="Predictions and observations")
     predictions["site"].attrs.update(cf_role="timeseries_id", long_name="site")
     predictions["time"].attrs.update(standard_name="time", long_name="time")
     # NetCDF keeps the slash for groups.
     predictions = predictions.rename({name: str(name).replace("/", "_per_") for name in predictions.data_vars})
-    partial = path.with_suffix(".partial")
     encoding: dict[str, Any] = {str(name): {"zlib": True, "complevel": 4} for name in predictions.data_vars}
     clock = predictions["time"].dt
     daily = not ((clock.hour != 0) | (clock.minute != 0) | (clock.second != 0)).any()
     encoding["time"] = {"units": f"{'days' if daily else 'seconds'} since 1900-01-01", "dtype": "int64"}
-    predictions.to_netcdf(partial, encoding=encoding)
-    os.replace(partial, path)
+    with written_whole(path) as draft:
+        try:
+            predictions.to_netcdf(draft, encoding=encoding)
+        except RuntimeError as error:  # of the NetCDF library, for whatever the disk says
+            raise OSError(f"{error}") from error
+        # Before, so that no kill leaves them beside what they are not of.
+        for name in outdated:
+            path.with_name(name).unlink(missing_ok=True)
 
 
 def open_predictions(folder: Path) -> xr.Dataset:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import os
 import platform
 import time
 import warnings
@@ -22,9 +21,11 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from mptt.callbacks.base import RecurrentCallback
+from mptt.callbacks.checkpoints import in_our_form
 from mptt.errors import MPTTError, MPTTWarning
 from mptt.experiments import figures
 from mptt.experiments.predictions import open_predictions, save_predictions, score_table, step_errors
+from mptt.files import cannot_write, write_atomically
 
 CONFIG = "config.yaml"
 PACKAGES = ("mptt", "torch", "pytorch-lightning", "torchmetrics", "numpy", "pandas", "xarray", "zarr")
@@ -106,13 +107,29 @@ class BestAndLast(pl.callbacks.Checkpoint):
                 " validation of the module."
             )
 
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """See that there is all that training goes on from.
+
+        Raises:
+            MPTTError: the checkpoint holds weights alone.
+        """
+        lacking = [key for key in ("optimizer_states", "lr_schedulers", "loops") if key not in checkpoint]
+        if trainer.state.fn == "fit" and lacking:
+            raise MPTTError(
+                f"The checkpoint {trainer.ckpt_path} lacks {', '.join(lacking)}, so training cannot go on from it: it"
+                " was saved with weights alone. Give last.ckpt of the run, or begin anew."
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """The least loss."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the least loss."""
-        self.best = state_dict["best"]
+        with in_our_form("least validation loss"):
+            self.best = None if state_dict["best"] is None else float(state_dict["best"])
 
 
 class RunLog(pl.Callback):
@@ -130,8 +147,12 @@ class RunLog(pl.Callback):
         """Open the log."""
         if stage != "fit" or self._handler is not None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8")
+        path = self.folder / "log.txt"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._handler = logging.FileHandler(path, encoding="utf-8")
+        except OSError as error:
+            raise cannot_write(path, error) from error
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         for logger in self._loggers():
             logger.addHandler(self._handler)
@@ -224,12 +245,11 @@ class PredictionRecord(pl.Callback):
             steps = step_errors(predictions, data, self._predicted, self._batches)
             with open_predictions(self.folder) as written:
                 scores = score_table(written)
-            # Of an earlier test, perhaps with another inference.
-            (self.folder / "steps.csv").unlink(missing_ok=True)
             if steps is not None:
                 write_atomically(self.folder / "steps.csv", steps.to_csv(index=False))
-            write_atomically(self.folder / "scores.csv", scores.to_csv(index=False))
             draw_run(self.folder)
+            # Last: where they are, the rest is.
+            write_atomically(self.folder / "scores.csv", scores.to_csv(index=False))
         self._predicted, self._batches = [], []
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -249,9 +269,9 @@ class PredictionRecord(pl.Callback):
         if lacking:
             warnings.warn(f"{lacking}, so predictions and scores are not written.", MPTTWarning, stacklevel=2)
             return None
-        self.folder.mkdir(parents=True, exist_ok=True)
         predictions: xr.Dataset = data.predictions("test", self._predicted, self._batches)
-        save_predictions(predictions, self.folder / "predictions.nc")
+        # Of an earlier test, perhaps with another inference.
+        save_predictions(predictions, self.folder / "predictions.nc", outdated=("steps.csv", "scores.csv"))
         return predictions
 
 
@@ -309,11 +329,3 @@ def write_versions(folder: Path, seed: int | None) -> None:
     versions["threads"] = torch.get_num_threads()
     versions["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     write_atomically(folder / "versions.yaml", yaml.safe_dump(versions, sort_keys=False))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mptt.errors import MPTTError
-from mptt.experiments.records import write_atomically
+from mptt.files import write_atomically
 
 # A number, and then nothing, or what belongs to it: "10.02 (0.62)", "-3.1 [-4.0, -2.2]", "12 %".
 _NUMBER = re.compile(r"\s*([-+\N{MINUS SIGN}]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=$|[\s(\[%±])")

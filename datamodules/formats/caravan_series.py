@@ -77,7 +77,7 @@ def loaded(path: Path, values: xr.DataArray) -> npt.NDArray[Any]:
     """The values of a variable; what cannot be read is an MPTTError."""
     try:
         return np.asarray(values.values)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, UnicodeDecodeError) as error:
         raise MPTTError(f"{path}: {values.name} cannot be read: {error}. Get an intact copy.") from error
 
 
@@ -109,5 +109,5 @@ def timezone_of(path: Path) -> str:
     try:
         with netCDF4.Dataset(path) as file:
             return str(getattr(file, "Timezone", ""))
-    except OSError as error:
+    except (OSError, RuntimeError, UnicodeDecodeError) as error:
         raise MPTTError(f"{path} cannot be read as a NetCDF file: {error}. Get an intact copy.") from error

@@ -11,6 +11,7 @@ import yaml
 from torch import Tensor
 
 from mptt.errors import MPTTError
+from mptt.files import write_atomically
 
 
 class Moments(NamedTuple):
@@ -142,7 +143,7 @@ class Scaler:
             name: {"mean": float(mean), "scale": float(scale)}
             for name, mean, scale in zip(self.names, self.mean, self.scale, strict=True)
         }
-        Path(path).write_text(yaml.safe_dump(numbers, sort_keys=False))
+        write_atomically(path, yaml.safe_dump(numbers, sort_keys=False))
 
     @classmethod
     def load(cls, path: str | Path) -> Scaler:

@@ -13,6 +13,7 @@ from torch import Tensor
 from mptt.datamodules.preparing.checks import listed
 from mptt.datamodules.preparing.scaling import Scaler
 from mptt.errors import MPTTError
+from mptt.files import write_atomically
 
 
 class SiteScaler:
@@ -132,7 +133,7 @@ class SiteScaler:
             for nth, site in enumerate(self.sites)
             if self.knows(nth)
         }
-        Path(path).write_text(yaml.safe_dump(numbers, sort_keys=False))
+        write_atomically(path, yaml.safe_dump(numbers, sort_keys=False))
 
     @classmethod
     def load(cls, path: str | Path) -> SiteScaler:

@@ -9,7 +9,7 @@ import xarray as xr
 
 from mptt.datamodules.reading.classic import check_classic
 from mptt.datamodules.reading.places import is_folder, local_file, place_of, refuse_absent
-from mptt.datamodules.reading.stores import check_complete, check_lengths
+from mptt.datamodules.reading.stores import check_complete, check_lengths, refuse_pickles
 from mptt.errors import MPTTError, MPTTWarning
 
 
@@ -39,6 +39,8 @@ def open_dataset(dataset: xr.Dataset | str | Path) -> xr.Dataset:
     try:
         if isinstance(source, Path) and source.is_file():
             check_classic(source)
+        if zarr:
+            refuse_pickles(place)
         if zarr and isinstance(place, Path):
             check_lengths(place)
         engine = "zarr" if zarr else None

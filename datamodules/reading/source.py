@@ -14,7 +14,7 @@ import xarray as xr
 
 from mptt.datamodules.preparing.checks import ONLY_CHOSEN, check_sites, listed, site_names
 from mptt.datamodules.reading.axes import Axis, Period, periods_of
-from mptt.datamodules.reading.blocks import BlockReader
+from mptt.datamodules.reading.blocks import BlockReader, load
 from mptt.errors import MPTTError, MPTTWarning
 
 # The argument with which a DataModule chooses sites, where it is not `sites`; "" where it has none.
@@ -131,7 +131,7 @@ def source_of(dataset: xr.Dataset, kind: str, path: Path | str, settings: Mappin
     # Stores that name their coordinates have latitude and longitude among them.
     dataset = dataset.reset_coords([name for name in dataset.coords if name not in ("site", "time")])
     series = dataset[[name for name, values in dataset.data_vars.items() if set(values.dims) == {"site", "time"}]]
-    fixed = dataset[[name for name, values in dataset.data_vars.items() if values.dims == ("site",)]].load()
+    fixed = load(dataset[[name for name, values in dataset.data_vars.items() if values.dims == ("site",)]], path)
     series = series.drop_vars("site")
     return Source(
         kind,

@@ -11,8 +11,31 @@ import xarray as xr
 from mptt.datamodules.preparing.checks import listed
 from mptt.errors import MPTTError, MPTTWarning
 
+_CODECS = ("filters", "compressor", "codecs")  # in what describes an array, of either format
 _DESCRIPTIONS = ("zarr.json", ".zarray", ".zattrs", ".zmetadata", ".zgroup")
 _HEADER = 16  # bytes of a Blosc chunk, of which the last four are its length
+
+
+def refuse_pickles(store: Path | str) -> None:
+    """Refuse arrays that are kept as pickles: what reads them runs whatever is in them.
+
+    Args:
+        store: its path, or an address.
+
+    Raises:
+        MPTTError: there is one.
+    """
+    import zarr
+
+    # What describes the arrays in one file need not be what lies beside them; at an address that is many requests.
+    for together in (None, False) if isinstance(store, Path) else (None,):
+        for name, array in zarr.open_group(str(store), mode="r", use_consolidated=together).arrays():
+            described = array.metadata.to_dict()
+            if "pickle" in str([described.get(key) for key in _CODECS]).lower():
+                raise MPTTError(
+                    f"{store} keeps {name} as pickles, which would run code when they are read; it is not opened. Get a"
+                    " store of numbers and texts."
+                )
 
 
 def check_lengths(path: Path) -> None:

@@ -17,6 +17,7 @@ from mptt.datamodules.storing.registry import ARCHIVES, Archive
 from mptt.datamodules.storing.resuming import Bytes, Resuming
 from mptt.datamodules.storing.unpacking import is_archive, lift, unpack
 from mptt.errors import MPTTError, MPTTWarning
+from mptt.files import bring_to_disk
 
 
 class _File(NamedTuple):
@@ -67,12 +68,23 @@ def download(
             f"{archive.by_hand}. Get {archive.title} by hand from https://doi.org/{archive.doi} and unpack it into"
             f" {place}."
         )
-    work.mkdir(parents=True, exist_ok=True)
-    files = _files(archive, base, work)
-    _check_room(work, files)
-    for key, file in files.items():
-        _fetch(file, key, work, archive, Resuming(file.size, shown, attempts, pause))
-    unpacked = work / "unpacked"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        files = _files(archive, base, work)
+        _check_room(work, files)
+        for key, file in files.items():
+            _fetch(file, key, work, archive, Resuming(file.size, shown, attempts, pause))
+        _unpack(archive, work, work / "unpacked").rename(place)
+        shutil.rmtree(work)
+    except OSError as error:
+        raise MPTTError(
+            f"Writing into {work} stopped: {error}. What is there is kept; the same line goes on once there is room, or"
+            " the cause is gone."
+        ) from error
+    return place
+
+
+def _unpack(archive: Archive, work: Path, unpacked: Path) -> Path:
     shutil.rmtree(unpacked, ignore_errors=True)
     for key in archive.files:
         if is_archive(work / key):
@@ -82,9 +94,9 @@ def download(
         if not is_archive(work / key):
             (unpacked / into).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(work / key, unpacked / into / key)
-    unpacked.rename(place)
-    shutil.rmtree(work)
-    return place
+    for file in unpacked.rglob("*"):
+        bring_to_disk(file)
+    return unpacked
 
 
 def find_archive(name: str, registry: Mapping[str, Archive] = ARCHIVES) -> Archive:
@@ -146,8 +158,6 @@ def _fetch(file: _File, key: str, work: Path, archive: Archive, downloader: Resu
             f"{key} is not what its record says ({file.checksum} is due), and is not kept. Try again;"
             f" if it stays so: {_by_hand(archive, work)}"
         ) from error
-    except OSError as error:
-        raise MPTTError(f"Writing into {work} stopped: {error}. The same line goes on once there is room.") from error
 
 
 def _by_hand(archive: Archive, work: Path) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import xarray as xr
 from mptt.datamodules.reading.axes import Period
 from mptt.datamodules.reading.source import Source
 from mptt.errors import MPTTError
+from mptt.files import bring_to_disk, write_atomically
 
 _PLAN, _OUTLINES, _FINISHED, _STORE = "plan.json", "outlines.jsonl", "finished.txt", "store"
 
@@ -61,15 +63,18 @@ class Record:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
             (fresh / _PLAN).write_text(json.dumps(plan), encoding="utf-8")
+            bring_to_disk(fresh / _PLAN)
             fresh.rename(folder)
-        there = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
+        with self._naming():
+            there = dict(json.loads((folder / _PLAN).read_text(encoding="utf-8")))
         here = json.loads(json.dumps(plan))
         if differs := [f"{key} ({there.get(key)}, now {here[key]})" for key in here if there.get(key) != here[key]]:
             raise MPTTError(
                 f"{folder} is an unfinished conversion of another kind: {'; '.join(differs)}. Finish that one with the"
                 " line that began it, or remove the folder."
             )
-        self.outlines = self._read_outlines()
+        with self._naming():
+            self.outlines = self._read_outlines()
 
     def add(self, site: str, outline: Outline) -> None:
         """Keep the outline of a site."""
@@ -81,22 +86,35 @@ class Record:
     def finished(self) -> int:
         """Groups of sites whose values are in the store."""
         path = self.folder / _FINISHED
-        return int(path.read_text()) if path.exists() and self.store.exists() else 0
+        with self._naming():
+            return int(path.read_text()) if path.exists() and self.store.exists() else 0
 
     def finish(self, groups: int) -> None:
-        """Note how many groups of sites are in the store."""
-        fresh = self.folder / (_FINISHED + ".new")
-        fresh.write_text(str(groups))
-        fresh.replace(self.folder / _FINISHED)
+        """Note how many groups of sites are in the store, once they are on the disk."""
+        for shard in self.store.glob(f"*/c/{groups - 1}/*"):
+            bring_to_disk(shard)
+        write_atomically(self.folder / _FINISHED, str(groups))
 
     def hand_over(self, path: Path) -> None:
         """Put the store at its place, over one that is there, and remove the rest."""
+        for file in self.store.rglob("*"):
+            bring_to_disk(file)
         if path.exists():
             replaced = self.folder / "replaced"
             shutil.rmtree(replaced, ignore_errors=True)
             path.rename(replaced)
         self.store.rename(path)
         shutil.rmtree(self.folder)
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise MPTTError(
+                f"The unfinished conversion in {self.folder} is damaged ({type(error).__name__}: {error}); remove that"
+                " folder, and give the same line again."
+            ) from error
 
     def _read_outlines(self) -> dict[str, Outline]:
         path = self.folder / _OUTLINES
@@ -105,7 +123,7 @@ class Record:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         if lines and not lines[-1].endswith("\n"):  # cut off by what ended the process
             lines.pop()
-            path.write_text("".join(lines), encoding="utf-8")
+            write_atomically(path, "".join(lines))
         return {entry["site"]: _outline(entry) for entry in map(json.loads, lines)}
 
 

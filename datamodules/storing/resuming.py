@@ -10,6 +10,7 @@ from typing import Any
 import requests
 
 from mptt.errors import MPTTError
+from mptt.files import write_atomically
 
 Bytes = Callable[[str, int, int | None], None]  # given the file, bytes so far, and of how many
 
@@ -105,7 +106,7 @@ class Resuming:
         tag = answer.headers.get("ETag", "")
         version = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
         if version:
-            self.version.write_text(version)
+            write_atomically(self.version, version)
         else:
             self.version.unlink(missing_ok=True)
 

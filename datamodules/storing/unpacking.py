@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
 import tarfile
@@ -12,6 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mptt.errors import MPTTError
+
+# A password is a RuntimeError, a way of packing that Python does not know a NotImplementedError.
+_BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError),
+    *(NotImplementedError, RuntimeError, ValueError),
+)
 
 
 def is_archive(path: Path) -> bool:
@@ -90,5 +97,7 @@ def _refuse(archive: Path, name: str, what: str) -> None:
 def _naming(path: Path) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+    except MPTTError:
+        raise
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, *_BROKEN) as error:
         raise MPTTError(f"{path} is no intact archive ({error}); remove it and download it again.") from error

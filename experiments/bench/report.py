@@ -17,7 +17,8 @@ import torch
 from rich.table import Table
 
 from mptt.experiments.bench.common import Figure
-from mptt.experiments.records import PACKAGES, write_atomically
+from mptt.experiments.records import PACKAGES
+from mptt.files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from mptt.experiments.comparison.budget import Budget, find_budget
 from mptt.experiments.comparison.grid import Comparison, cells_of, check_plan, read_section
 from mptt.experiments.comparison.running import run_cells
 from mptt.experiments.comparison.summary import summarise
-from mptt.experiments.configs import config_label, find_config
+from mptt.experiments.configs import config_label, find_config, read_config
 
 
 def compare(
@@ -68,7 +68,7 @@ def compare(
     }
     plan = replace(read_section(path), **{name: value for name, value in given.items() if value is not None})
     check_plan(plan, settings)
-    trainer = yaml.safe_load(path.read_text(encoding="utf-8")).get("trainer") or {}
+    trainer = read_config(path).get("trainer") or {}
     budget = find_budget({"epochs": epochs, "steps": steps, "minutes": minutes}, plan.budget, trainer, path)
     if workers < 1:
         raise MPTTError(f"workers are 1 or more, found {workers}.")

@@ -8,14 +8,13 @@ from typing import Any, Literal, TypeVar
 
 import pandas as pd
 import xarray as xr
-import yaml
 from matplotlib.figure import Figure
 
 from mptt.experiments import figures, report
 from mptt.experiments.comparison.grid import file_name
 from mptt.experiments.comparison.residuals import errors_by_day, errors_by_step
 from mptt.experiments.comparison.results import Group
-from mptt.experiments.configs import config_label
+from mptt.experiments.configs import config_label, read_config
 from mptt.experiments.predictions import open_predictions
 
 Drawn = list[tuple[str, Path]]
@@ -41,7 +40,7 @@ def draw(groups: Sequence[Group], tables: Sequence[tuple[str, pd.DataFrame]], fo
     for group in groups:
         drawn += _figures_of(group)
     first = groups[0].cells[0]
-    versions: dict[str, Any] = yaml.safe_load((first.folder / "versions.yaml").read_text(encoding="utf-8"))
+    versions: dict[str, Any] = read_config(first.folder / "versions.yaml")
     # The seed is that of one run.
     versions.pop("seed", None)
     return report.write_report(

@@ -14,7 +14,7 @@ import yaml
 
 from mptt.errors import MPTTError
 from mptt.experiments.comparison.budget import Budget, refuse_limits
-from mptt.experiments.configs import differences, flat
+from mptt.experiments.configs import differences, flat, read_config
 from mptt.experiments.strategies import STRATEGIES, find_strategy
 
 IDENTITY = "cell.yaml"
@@ -118,7 +118,7 @@ class Cell:
         axes = {"target": self.target, "window": self.window, "train_steps": self.train_steps}
         return {
             # The plan of the comparison is not part of a run.
-            **flat(yaml.safe_load(self.config.read_text(encoding="utf-8")), without=("compare",)),
+            **flat(read_config(self.config), without=("compare",)),
             "settings": " ".join(self.settings),
             "strategy": self.strategy,
             "seed": self.seed,
@@ -137,7 +137,7 @@ class Cell:
             if self.folder.exists() and any(path.suffix != ".partial" for path in self.folder.iterdir()):
                 raise MPTTError(f"{self.folder} holds something that is no run of a comparison. Use another --out.")
             return
-        there, here = yaml.safe_load(written.read_text(encoding="utf-8")), self.identity
+        there, here = read_config(written), self.identity
         if differs := differences(there, here):
             raise MPTTError(
                 f"{self.folder} holds a run of another configuration: {differs}. Use another --out, or remove it."
@@ -150,7 +150,7 @@ def read_section(path: Path) -> Comparison:
     Raises:
         MPTTError: it is no mapping, or has a key that is not known.
     """
-    asked = yaml.safe_load(path.read_text(encoding="utf-8")).get("compare") or {}
+    asked = read_config(path).get("compare") or {}
     known = [one.name for one in fields(Comparison)]
     if not isinstance(asked, dict) or set(asked) - set(known):
         raise MPTTError(f"The section `compare` of {path} has {', '.join(known)}; found {asked}.")

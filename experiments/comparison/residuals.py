@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
-import yaml
 
 from mptt.experiments import figures
+from mptt.experiments.configs import read_config
 from mptt.experiments.predictions import open_predictions
 from mptt.experiments.records import CONFIG
 
@@ -84,8 +84,7 @@ def errors_by_day(predictions: xr.Dataset, target: str, smooth: int = 15) -> pd.
 
 def data_settings(folder: Path) -> dict[str, Any]:
     """Settings of the DataModule as a run had them, from its configuration."""
-    text = (folder / CONFIG).read_text(encoding="utf-8")
-    settings: dict[str, Any] = (yaml.safe_load(text).get("data") or {}).get("init_args") or {}
+    settings: dict[str, Any] = (read_config(folder / CONFIG).get("data") or {}).get("init_args") or {}
     return settings
 
 

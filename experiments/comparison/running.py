@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
 
 import torch
 import yaml
@@ -19,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from mptt.errors import MPTTError
 from mptt.experiments.comparison.grid import IDENTITY, Cell
-from mptt.experiments.records import write_atomically
+from mptt.files import write_atomically
 
 
 def run_cells(cells: Sequence[Cell], workers: int, console: Console) -> dict[Cell, str]:
@@ -69,6 +70,15 @@ def run_cells(cells: Sequence[Cell], workers: int, console: Console) -> dict[Cel
                     failures[running[future]] = cause
 
 
+def _empty(folder: Path) -> None:
+    """Remove what is in the folder of a run, but last what says whose it is: a kill in between blocks nobody."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != IDENTITY:
+            path.unlink()
+
+
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_parent)
@@ -98,7 +108,7 @@ def _run_cell(cell: Cell, threads: int) -> str | None:
     if (cell.folder / "checkpoints" / "last.ckpt").exists():
         words += ["--ckpt_path", "last"]
     else:
-        shutil.rmtree(cell.folder, ignore_errors=True)
+        _empty(cell.folder)
         write_atomically(cell.folder / IDENTITY, yaml.safe_dump(cell.identity, sort_keys=False))
     said = io.StringIO()
     try:

@@ -13,7 +13,7 @@ from mptt.experiments.comparison.grid import Cell, Comparison
 from mptt.experiments.comparison.results import groups_of
 from mptt.experiments.comparison.same_test import check_same_test
 from mptt.experiments.comparison.tables import show, table_of, titled
-from mptt.experiments.records import write_atomically
+from mptt.files import write_atomically
 
 
 def summarise(cells: Sequence[Cell], folder: Path, console: Console, plan: Comparison, command: str) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mptt.errors import MPTTError
 
 FOLDER = Path(__file__).parent.resolve()
@@ -34,6 +36,25 @@ def find_config(name_or_path: str) -> Path:
         f"There is no file {name_or_path} in {Path.cwd()} and no packaged configuration of that name.{hint}"
         f" Packaged are {', '.join(config_names())}."
     )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A configuration as it is written: plain values; tags of YAML that would make Python objects are refused.
+
+    Raises:
+        MPTTError: no file, no text, no YAML, or no mapping.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise MPTTError(f"{path} cannot be read as a configuration, which is YAML of plain values ({said}).") from error
+    if not isinstance(config, dict):
+        raise MPTTError(
+            f"{path} is no configuration, which is a mapping of names to settings; it holds"
+            f" {'nothing' if config is None else type(config).__name__}."
+        )
+    return config
 
 
 def config_label(path: Path) -> str:

@@ -15,13 +15,12 @@ from rich.console import Console
 from mptt.datamodules.catalogue import open_source
 from mptt.datamodules.reading.source import Source
 from mptt.datamodules.storing import converting, downloading
-from mptt.errors import MPTTError
 from mptt.experiments.data.showing import Download, Shown, show
 from mptt.experiments.data.suggestion import suggest
 from mptt.experiments.data.survey import survey
 from mptt.experiments.figures import save
 from mptt.experiments.figures.datasets import data_set
-from mptt.experiments.records import write_atomically
+from mptt.files import write_atomically
 
 
 def run_data(words: Sequence[str]) -> None:
@@ -72,15 +71,11 @@ def inspect(
     found = survey(source, Shown(console, quiet))
     show(found, console)
     folder = Path(out) if out is not None else Path("inspect", Path(path).resolve().stem)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MPTTError(f"{folder} cannot be made ({error.strerror}); choose another --out.") from error
     save(data_set(found), folder / "inspect")
-    found.missing().to_csv(folder / "missing.csv", float_format="%.6g")
+    write_atomically(folder / "missing.csv", found.missing().to_csv(float_format="%.6g"))
     written = ["inspect.png", "inspect.pdf", "missing.csv"]
     if len(source.attributes.data_vars):
-        source.attributes.to_dataframe().to_csv(folder / "attributes.csv")
+        write_atomically(folder / "attributes.csv", source.attributes.to_dataframe().to_csv())
         written.append("attributes.csv")
     console.print(f"written to {folder}: {', '.join(written)}", soft_wrap=True, highlight=False)
     if len(found.variables) > 1:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from mptt.errors import MPTTError
 from mptt.experiments.strategies import Strategy, find_strategy
+from mptt.files import written_whole
 
 # Okabe and Ito's palette: told apart by the colour-blind.
 BLACK, BLUE, VERMILION = "#000000", "#0072B2", "#D55E00"
@@ -30,7 +31,8 @@ def save(figure: Figure, path: Path) -> None:
     for suffix in (".png", ".pdf"):
         # Without the date the same figure is the same file.
         metadata = {"CreationDate": None} if suffix == ".pdf" else None
-        figure.savefig(path.with_name(path.name + suffix), dpi=200, bbox_inches="tight", metadata=metadata)
+        with written_whole(path.with_name(path.name + suffix)) as draft:
+            figure.savefig(draft, format=suffix[1:], dpi=200, bbox_inches="tight", metadata=metadata)
 
 
 def colour_of(strategy: str) -> str:

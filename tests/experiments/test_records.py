@@ -10,13 +10,14 @@ import pytest
 import pytorch_lightning as pl
 import xarray as xr
 import yaml
+from faults import no_file_over
 
 from mptt import MPTTError
 from mptt.callbacks import StatefulCallback
 from mptt.datamodules import SeriesDataModule
 from mptt.experiments.figures import scored_steps
 from mptt.experiments.predictions import open_predictions, save_predictions, score_table
-from mptt.experiments.records import BestAndLast, EpochTable, PredictionRecord, write_atomically, write_versions
+from mptt.experiments.records import BestAndLast, EpochTable, PredictionRecord, write_versions
 from mptt.experiments.regressor import SequenceRegressor
 
 Make = Callable[..., xr.Dataset]
@@ -84,21 +85,16 @@ def test_sites_without_observations_have_a_row_without_scores() -> None:
     assert table.to_csv(index=False).splitlines()[2] == "q,02,,,,"
 
 
-def test_a_write_that_fails_leaves_the_file_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_atomically(tmp_path / "a.csv", "before")
-    monkeypatch.setattr(Path, "write_text", lambda *args, **settings: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(tmp_path / "a.csv", "after")
-    assert (tmp_path / "a.csv").read_text() == "before"
-
-
 def test_predictions_that_cannot_be_written_leave_those_of_before(tmp_path: Path) -> None:
     good = xr.Dataset({"q": ("time", [1.0])}, {"site": "a", "time": pd.date_range("2001-01-01", periods=1)})
     save_predictions(good, tmp_path / "predictions.nc")
     before = (tmp_path / "predictions.nc").read_bytes()
     with pytest.raises((TypeError, ValueError)):
         save_predictions(good.assign(bad=("time", [object()])), tmp_path / "predictions.nc")
+    with no_file_over(2000), pytest.raises(MPTTError, match=r"predictions\.nc cannot be written"):
+        save_predictions(good.assign(more=("long", np.random.default_rng(0).random(5000))), tmp_path / "predictions.nc")
     assert (tmp_path / "predictions.nc").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.nc"]
 
 
 def test_versions_are_plain_yaml(tmp_path: Path) -> None:
