@@ -10,9 +10,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from mptt.callbacks.continuing import ContinuingCallback
 from mptt.callbacks.core import Core, find_core
 from mptt.callbacks.guesses import Guesses
-from mptt.callbacks.namespaces import Callback
 from mptt.carried import CarriedState, check_in_order
 from mptt.errors import MPTTError
 from mptt.inference import Parallel, Series
@@ -24,7 +24,7 @@ Evaluation = Literal["stateful", "independent"] | None
 _GUESSES = "mptt_guesses"
 
 
-class RecurrentCallback(Callback):
+class RecurrentCallback(ContinuingCallback):
     """Carries states through validation, test and predict; the base of the callbacks that train.
 
     Sequential stateful evaluation: each row of a batch is a stretch of a series, and starts from the state in which the
@@ -143,12 +143,14 @@ class RecurrentCallback(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put in where the next evaluation begins."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
         checkpoint[_GUESSES] = self._guesses.state_dict()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Take it over, to go on as the run would have."""
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
         if trainer.state.fn == "fit":
             self._guesses.load_state_dict(checkpoint.get(_GUESSES, []))
 

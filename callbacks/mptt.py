@@ -170,6 +170,7 @@ class MPTTCallback(RecurrentCallback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the memory of a checkpoint: sharded strategies load theirs only after the start of fit."""
+        super().on_train_start(trainer, pl_module)
         self._restore()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -208,6 +209,10 @@ class MPTTCallback(RecurrentCallback):
         self._warn_of_refused(memory)
         pl_module.log_dict({f"mptt/{name}": value for name, value in memory.report().items()})
         memory.close_epochs_before(trainer.current_epoch + 1)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Propagate where a checkpoint of the very last batch left nothing to train, and so no epoch to end."""
+        self._ready().close_epochs_before(trainer.current_epoch)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the module and the DataModule as they were."""

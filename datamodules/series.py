@@ -289,7 +289,14 @@ class SeriesDataModule(LightningDataModule):
         """Batches of windows, in the order asked for."""
         series, part = self._ready(), self.parts["train"]
         settings = self.order, self.batch_size, self.predict_last_n, self.seed, self.num_workers
-        return training_loader(series, part, self.windows, *settings, self.keymap)
+        loader = training_loader(series, part, self.windows, *settings, self.keymap)
+        loader.trained = self._trained
+        return loader
+
+    def _trained(self) -> int | None:
+        """Batches of the epoch that the Trainer, if there is one, has trained."""
+        trainer = self.trainer
+        return None if trainer is None else int(trainer.fit_loop.epoch_loop.batch_progress.current.processed)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation part."""

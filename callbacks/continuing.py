@@ -1,0 +1,90 @@
+"""What a run goes on with beside weights, optimizers and memory: random numbers, gradients that are not yet stepped."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from mptt.callbacks.namespaces import Callback
+
+_SAVED = "mptt_run"
+
+
+class ContinuingCallback(Callback):
+    """Puts the random numbers and the gradients of a half-done accumulation into checkpoints, and takes them up in fit.
+
+    Random numbers are those of torch, on the CPU and on CUDA, NumPy and Python. Generators that a module or somebody's
+    own loader holds are not among them; nor, in several processes, those of other ranks, so none is taken up there.
+    """
+
+    _run: dict[str, Any] | None = None
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put them in."""
+        if _SAVED not in checkpoint:
+            middle = in_the_middle(trainer)
+            summed = middle and trainer.fit_loop.epoch_loop._should_accumulate()
+            checkpoint[_SAVED] = {
+                "random": random_state(),
+                "middle": middle,
+                "gradients": _gradients(pl_module) if summed else {},
+            }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take up the random numbers, which somebody's own loader may draw from before training starts."""
+        self._run = checkpoint.get(_SAVED) if trainer.state.fn == "fit" else None
+        if self._run is not None and trainer.world_size == 1:
+            set_random_state(self._run["random"])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """In the middle of an epoch, take up the gradients, and the random numbers again: nothing is drawn there."""
+        run, self._run = self._run, None
+        if run is None or not run["middle"]:
+            return
+        if trainer.world_size == 1:
+            set_random_state(run["random"])
+        for name, parameter in pl_module.named_parameters():
+            if name in run["gradients"]:
+                parameter.grad = run["gradients"][name].to(parameter)
+
+
+def in_the_middle(trainer: pl.Trainer) -> bool:
+    """Whether some batches of an epoch are trained, and others not."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    return progress.current.processed > 0 and not progress.is_last_batch
+
+
+def random_state() -> dict[str, Any]:
+    """The state of the random numbers of torch, NumPy and Python: tensors and plain values."""
+    version, words, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "python": [version, list(words), gauss],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Draw on from there; on CUDA only with as many devices."""
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, *others = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *others))  # noqa: NPY002
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+
+
+def _gradients(module: pl.LightningModule) -> dict[str, Tensor]:
+    return {name: one.grad for name, one in module.named_parameters() if one.grad is not None}
