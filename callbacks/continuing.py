@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor
 
 from mptt.callbacks.namespaces import Callback
+from mptt.errors import MPTTWarning
 
 _SAVED = "mptt_run"
+CARRIED = "mptt_carried"  # states that go on from batch to batch
 
 
 class ContinuingCallback(Callback):
@@ -61,6 +64,43 @@ def in_the_middle(trainer: pl.Trainer) -> bool:
     """Whether some batches of an epoch are trained, and others not."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
     return progress.current.processed > 0 and not progress.is_last_batch
+
+
+def begins_again(trainer: pl.Trainer) -> bool:
+    """Whether a training loader, having no state, gives an epoch's first batches again after a checkpoint."""
+    combined = trainer.fit_loop._combined_loader
+    loaders = [] if combined is None else combined.flattened
+    return not all(hasattr(one, "state_dict") and hasattr(one, "load_state_dict") for one in loaders)
+
+
+def carried_on(trainer: pl.Trainer, saved: dict[str, Any] | None, owner: str) -> dict[str, Any] | None:
+    """At a batch that is not an epoch's first: the states of a checkpoint to go on from.
+
+    Args:
+        trainer: that resumes.
+        saved: of the checkpoint; None: it has none; empty: no batch has come since that could not go on.
+        owner: who carries states.
+
+    Returns:
+        None where there is nothing to take up; a warning says why.
+    """
+    if saved:
+        if not begins_again(trainer):
+            return saved
+        why = (
+            "the training loader begins that epoch again, as it has no state_dict and load_state_dict. Resume from the"
+            " end of an epoch, or use a loader with a state, as that of SeriesDataModule"
+        )
+    elif saved is None:
+        why = f"it holds no states of {owner}. Resume from the end of an epoch"
+    else:
+        return None
+    warnings.warn(
+        f"The checkpoint is from the middle of an epoch, but {owner} starts from zero state: {why}.",
+        MPTTWarning,
+        stacklevel=3,
+    )
+    return None
 
 
 def random_state() -> dict[str, Any]:

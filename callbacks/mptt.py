@@ -13,9 +13,12 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
+from mptt.callbacks.continuing import begins_again
+from mptt.callbacks.guesses import Guesses
 from mptt.callbacks.linkage import link, linking_step
 from mptt.callbacks.memory import Memory
 from mptt.errors import MPTTError, MPTTWarning
+from mptt.keymap import Links
 from mptt.statemap import StateMap
 from mptt.storage import Storage
 from mptt.windows import WindowIndex
@@ -48,9 +51,11 @@ class MPTTCallback(RecurrentCallback):
     epochs; `mptt/distance`, mean distance between a message and the newest write to it, root mean square over the
     units.
 
-    The memory goes into checkpoints. A checkpoint from the middle of an epoch holds the writes of its first part, and
-    Lightning resumes with the epoch's first batches again: resume from the end of an epoch, or use a loader
-    with `state_dict` and `load_state_dict`.
+    The memory goes into checkpoints. `fit(ckpt_path=...)` goes on as the run would have, from the middle of an epoch
+    too where the training loader has `state_dict` and `load_state_dict`, as that of `SeriesDataModule`. With any other
+    loader Lightning then trains the epoch's first batches once more, in place of the rest. Windows among them that had
+    filed their states before the checkpoint do not file them a second time, so that none counts double, and a warning
+    says so; their weights are trained twice, and the windows of the rest not in that epoch.
 
     Args:
         delta: weight of the earlier epochs' message against this epoch's writes, in number of writes.
@@ -73,6 +78,8 @@ class MPTTCallback(RecurrentCallback):
         series: for linkage, batches over the training series in order, each with `site`, `start` and `length`; by
             default the DataModule's `series_dataloader()`. They go through `predict_step` if the module has its own,
             else through `validation_step`, with logging off.
+        on_mismatch: what to do with a checkpoint's memory of other windows, layers or state size: "error", or "reset":
+            warn, and start with an empty one.
 
     Attributes:
         memory: the StateMap; with several recurrent layers a dict of them, by name of the layer. From the start of fit.
@@ -103,6 +110,7 @@ class MPTTCallback(RecurrentCallback):
         tolerance: float | None = 1e-5,
         max_sweeps: int | None = None,
         refresh_every: int = 0,
+        on_mismatch: Literal["error", "reset"] = "error",
     ) -> None:
         super().__init__(rnn, state_size, windows, evaluation, tolerance, max_sweeps)
         counts = {"zero_init_epochs": zero_init_epochs, "warmup_epochs": warmup_epochs, "refresh_every": refresh_every}
@@ -121,10 +129,15 @@ class MPTTCallback(RecurrentCallback):
         self.memory_dir = memory_dir
         self.series = series
         self.refresh_every = refresh_every
+        if on_mismatch not in ("error", "reset"):
+            raise MPTTError(f'on_mismatch is "error" or "reset", found {on_mismatch!r}.')
+        self.on_mismatch = on_mismatch
         self._memory: Memory | None = None
         self._saved: dict[str, Any] | None = None
+        self._ids: Tensor = torch.empty(0, dtype=torch.int64)
         self._target: Tensor = torch.empty(0, dtype=torch.int64)
-        self._warned = False
+        self._repeated: int | None = None  # the epoch whose first batches are trained once more after a checkpoint
+        self._warned = self._warned_of_repeats = False
 
     @property
     def memory(self) -> StateMap | dict[str, StateMap]:
@@ -148,7 +161,7 @@ class MPTTCallback(RecurrentCallback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what is not there yet, before anything runs."""
         super().setup(trainer, pl_module, stage)
-        self._saved = None
+        self._saved = self._repeated = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make the memory, or go on with that of the last fit of this Trainer, or of the checkpoint."""
@@ -160,7 +173,7 @@ class MPTTCallback(RecurrentCallback):
             self._memory = last = None  # first, so that two memories never stand
             storage = self._storage(trainer, pl_module)
             self._memory = Memory(windows, sizes, self.delta, storage, _DTYPES[self.dtype], pl_module.device)
-            self._warned = False
+            self._warned = self._warned_of_repeats = False
         rank_zero_info(f"MPTT memory: {self.memory_report}")
         self._ask_for_links(trainer)
         self._restore()
@@ -172,6 +185,9 @@ class MPTTCallback(RecurrentCallback):
         """Take over the memory of a checkpoint: sharded strategies load theirs only after the start of fit."""
         super().on_train_start(trainer, pl_module)
         self._restore()
+        memory = self._ready()
+        begun = memory.epoch == trainer.current_epoch and bool(memory.trained.any())
+        self._repeated = memory.epoch if begun and begins_again(trainer) else None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reconstruct the linkage where its epoch has come."""
@@ -184,8 +200,10 @@ class MPTTCallback(RecurrentCallback):
         """Read: set the initial states."""
         self._open_epoch(trainer, pl_module)
         memory = self._ready()
-        ids = torch.from_numpy(memory.keymap.check(window_ids(batch, "MPTTCallback")))
+        self._ids = ids = torch.from_numpy(memory.keymap.check(window_ids(batch, "MPTTCallback")))
         row, self._target, position = memory.keymap.unpack(batch, ids)
+        if self._repeated == memory.epoch:
+            row, self._target, position = self._not_twice(memory, ids, (row, self._target, position))
         if memory.epoch >= max(self.zero_init_epochs, self.warmup_epochs):
             initial = memory.read_rows(ids)
         else:
@@ -201,6 +219,7 @@ class MPTTCallback(RecurrentCallback):
         memory = self._ready()
         if states is not None and memory.epoch >= self.warmup_epochs:
             memory.write_rows(self._target, states)
+            memory.trained[self._ids] = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Propagate."""
@@ -270,8 +289,39 @@ class MPTTCallback(RecurrentCallback):
 
     def _restore(self) -> None:
         saved, self._saved = self._saved, None
-        if saved is not None:
+        if saved is None:
+            return
+        differs = self._ready().differences(saved) if self.on_mismatch == "reset" else []
+        if not differs:
             self._ready().load_state_dict(saved)
+            return
+        self._guesses = Guesses()
+        warnings.warn(
+            f"The checkpoint's memory was made for something else: {'; '.join(differs)}. Training goes on from an empty"
+            ' one, as on_mismatch="reset" asks.',
+            MPTTWarning,
+            stacklevel=2,
+        )
+
+    def _not_twice(self, memory: Memory, ids: Tensor, links: Links) -> Links:
+        """The links of those windows of a batch whose states were not filed in this epoch."""
+        again = memory.trained[ids]
+        if not again.any():
+            return links
+        if not self._warned_of_repeats:
+            self._warned_of_repeats = True
+            warnings.warn(
+                f"The checkpoint is from the middle of epoch {memory.epoch}, after {int(memory.trained.sum())} of"
+                f" {len(memory.windows)} windows, and the training loader begins that epoch again: it has no"
+                " state_dict and load_state_dict. Windows are trained a second time; their states are not filed a"
+                " second time. Resume from the end of an epoch, or use a loader with a state, as that of"
+                " SeriesDataModule.",
+                MPTTWarning,
+                stacklevel=2,
+            )
+        kept = ~again[links[0]]
+        row, target, position = (one[kept] for one in links)
+        return row, target, position
 
     def _open_epoch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         memory = self._ready()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
+from mptt.callbacks.continuing import CARRIED, carried_on
 from mptt.errors import MPTTError
 from mptt.keymap import KeyMap
 from mptt.windows import WindowIndex
@@ -50,6 +51,7 @@ class SequentialStatefulCallback(RecurrentCallback):
         self._keymap: KeyMap | None = None
         self._end: tuple[int, int] = (-1, -1)  # site and stop of the last window that trained
         self._state: Tensor | None = None  # (1, S) in which it ended
+        self._saved: dict[str, Any] | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the core and the windows."""
@@ -69,6 +71,9 @@ class SequentialStatefulCallback(RecurrentCallback):
             return
         if batch_idx == 0:
             self._end, self._state = (-1, -1), None
+        elif (saved := carried_on(trainer, self._saved, type(self).__name__)) is not None:
+            self._end, self._state = tuple(saved["end"]), saved["state"]
+        self._saved = {}
         windows = self._keymap.windows
         ids = self._keymap.check(window_ids(batch, type(self).__name__))
         site, start, stop = windows.site[ids], windows.start[ids], windows.stop[ids]
@@ -98,6 +103,16 @@ class SequentialStatefulCallback(RecurrentCallback):
         if self._keymap is not None:
             self._state = self._finish_training(pl_module, outputs)
 
-    def _release(self) -> None:
-        super()._release()
-        self._keymap = self._state = None
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put in the state reached."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        checkpoint[CARRIED] = {"end": list(self._end), "state": self._state}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Hold it until the first batch."""
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        self._saved = checkpoint.get(CARRIED) if trainer.state.fn == "fit" else None
