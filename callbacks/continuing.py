@@ -21,11 +21,15 @@ CARRIED = "mptt_carried"  # states that go on from batch to batch
 class ContinuingCallback(Callback):
     """Puts the random numbers and the gradients of a half-done accumulation into checkpoints, and takes them up in fit.
 
+    A validation that was due when the checkpoint was taken, or not at its end, is run from its beginning; Lightning
+    alone leaves it out.
+
     Random numbers are those of torch, on the CPU and on CUDA, NumPy and Python. Generators that a module or somebody's
     own loader holds are not among them; nor, in several processes, those of other ranks, so none is taken up there.
     """
 
     _run: dict[str, Any] | None = None
+    _validated = False  # whether the last validation came to its end
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -37,6 +41,7 @@ class ContinuingCallback(Callback):
             checkpoint[_SAVED] = {
                 "random": random_state(),
                 "middle": middle,
+                "validation_due": self._validation_due(trainer),
                 "gradients": _gradients(pl_module) if summed else {},
             }
 
@@ -45,12 +50,16 @@ class ContinuingCallback(Callback):
     ) -> None:
         """Take up the random numbers, which somebody's own loader may draw from before training starts."""
         self._run = checkpoint.get(_SAVED) if trainer.state.fn == "fit" else None
+        if self._run is not None and self._run["validation_due"]:
+            _ask_for_validation(checkpoint["loops"]["fit_loop"])
         if self._run is not None and trainer.world_size == 1:
             set_random_state(self._run["random"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """In the middle of an epoch, take up the gradients, and the random numbers again: nothing is drawn there."""
         run, self._run = self._run, None
+        if run is not None and run["validation_due"]:
+            trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset()  # it has been understood
         if run is None or not run["middle"]:
             return
         if trainer.world_size == 1:
@@ -58,6 +67,33 @@ class ContinuingCallback(Callback):
         for name, parameter in pl_module.named_parameters():
             if name in run["gradients"]:
                 parameter.grad = run["gradients"][name].to(parameter)
+
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to watch whether it comes to its end."""
+        self._validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """It has."""
+        self._validated = True
+
+    def _validation_due(self, trainer: pl.Trainer) -> bool:
+        loop = trainer.fit_loop.epoch_loop
+        if trainer.validating:
+            return not self._validated
+        batches, fetcher = loop.batch_progress.current, trainer.fit_loop._data_fetcher
+        at_batch_end = batches.processed == batches.ready == batches.completed + 1
+        return at_batch_end and fetcher is not None and loop._should_check_val_fx(fetcher)
+
+
+def _ask_for_validation(loops: dict[str, Any]) -> None:
+    """Let the saved progress of Lightning's loops say: the batch is trained, a first one of validation was begun."""
+    trained, validated = loops["epoch_loop.batch_progress"], loops["epoch_loop.val_loop.batch_progress"]
+    for count in (trained["total"], trained["current"]):
+        count["completed"] = count["processed"]
+    validated["is_last_batch"] = False
+    validated["current"] |= dict.fromkeys(validated["current"], 0)
+    validated["total"] |= {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
 
 def in_the_middle(trainer: pl.Trainer) -> bool:

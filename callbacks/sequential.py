@@ -50,6 +50,7 @@ class SequentialStatefulCallback(RecurrentCallback):
         super().__init__(rnn, None, windows, evaluation)
         self._keymap: KeyMap | None = None
         self._end: tuple[int, int] = (-1, -1)  # site and stop of the last window that trained
+        self._next = self._end  # those of the batch at hand
         self._state: Tensor | None = None  # (1, S) in which it ended
         self._saved: dict[str, Any] | None = None
 
@@ -91,7 +92,7 @@ class SequentialStatefulCallback(RecurrentCallback):
         initial = torch.zeros(len(ids), sum(core.sizes.values()))
         if goes_on[0] and self._state is not None:
             initial = torch.cat([self._state, initial[1:].to(self._state)])
-        self._end = int(site[-1]), int(stop[-1])
+        self._next = int(site[-1]), int(stop[-1])
         goes_on[0] = False
         last = torch.tensor([len(ids) - 1]), torch.tensor([length - 1])
         core.start(batch, initial, *last, {length}, torch.from_numpy(goes_on))
@@ -101,7 +102,7 @@ class SequentialStatefulCallback(RecurrentCallback):
     ) -> None:
         """Keep the state reached."""
         if self._keymap is not None:
-            self._state = self._finish_training(pl_module, outputs)
+            self._end, self._state = self._next, self._finish_training(pl_module, outputs)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
