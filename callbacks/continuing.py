@@ -37,7 +37,7 @@ class ContinuingCallback(Callback):
         """Put them in."""
         if _SAVED not in checkpoint:
             middle = in_the_middle(trainer)
-            summed = middle and trainer.fit_loop.epoch_loop._should_accumulate()
+            summed = middle and _progress(trainer).processed % trainer.accumulate_grad_batches > 0
             checkpoint[_SAVED] = {
                 "random": random_state(),
                 "middle": middle,
@@ -50,8 +50,8 @@ class ContinuingCallback(Callback):
     ) -> None:
         """Take up the random numbers, which somebody's own loader may draw from before training starts."""
         self._run = checkpoint.get(_SAVED) if trainer.state.fn == "fit" else None
-        if self._run is not None and self._run["validation_due"]:
-            _ask_for_validation(checkpoint["loops"]["fit_loop"])
+        if self._run is not None and (self._run["validation_due"] or _before_lightning_2_5(trainer)):
+            _begin_validation(checkpoint["loops"]["fit_loop"])
         if self._run is not None and trainer.world_size == 1:
             set_random_state(self._run["random"])
 
@@ -68,7 +68,6 @@ class ContinuingCallback(Callback):
             if name in run["gradients"]:
                 parameter.grad = run["gradients"][name].to(parameter)
 
-
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to watch whether it comes to its end."""
         self._validated = False
@@ -81,12 +80,12 @@ class ContinuingCallback(Callback):
         loop = trainer.fit_loop.epoch_loop
         if trainer.validating:
             return not self._validated
-        batches, fetcher = loop.batch_progress.current, trainer.fit_loop._data_fetcher
+        batches, fetcher = _progress(trainer), trainer.fit_loop._data_fetcher
         at_batch_end = batches.processed == batches.ready == batches.completed + 1
         return at_batch_end and fetcher is not None and loop._should_check_val_fx(fetcher)
 
 
-def _ask_for_validation(loops: dict[str, Any]) -> None:
+def _begin_validation(loops: dict[str, Any]) -> None:
     """Let the saved progress of Lightning's loops say: the batch is trained, a first one of validation was begun."""
     trained, validated = loops["epoch_loop.batch_progress"], loops["epoch_loop.val_loop.batch_progress"]
     for count in (trained["total"], trained["current"]):
@@ -96,10 +95,19 @@ def _ask_for_validation(loops: dict[str, Any]) -> None:
     validated["total"] |= {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
 
+def _before_lightning_2_5(trainer: pl.Trainer) -> bool:
+    """Which does not count the batch at whose end a checkpoint is taken, and validates again by the last batch only."""
+    return not hasattr(trainer.fit_loop, "update_restart_stage")
+
+
 def in_the_middle(trainer: pl.Trainer) -> bool:
     """Whether some batches of an epoch are trained, and others not."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress
-    return progress.current.processed > 0 and not progress.is_last_batch
+    return _progress(trainer).processed > 0 and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+
+def _progress(trainer: pl.Trainer) -> Any:
+    """Of the batches of the epoch: how many are `ready`, `started`, `processed` and `completed`."""
+    return trainer.fit_loop.epoch_loop.batch_progress.current
 
 
 def begins_again(trainer: pl.Trainer) -> bool:
@@ -142,7 +150,8 @@ def carried_on(trainer: pl.Trainer, saved: dict[str, Any] | None, owner: str) ->
 def random_state() -> dict[str, Any]:
     """The state of the random numbers of torch, NumPy and Python: tensors and plain values."""
     version, words, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    found: Any = np.random.get_state()  # noqa: NPY002
+    name, keys, position, has_gauss, cached = found
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

@@ -295,8 +295,10 @@ class SeriesDataModule(LightningDataModule):
 
     def _trained(self) -> int | None:
         """Batches of the epoch that the Trainer, if there is one, has trained."""
-        trainer = self.trainer
-        return None if trainer is None else int(trainer.fit_loop.epoch_loop.batch_progress.current.processed)
+        if self.trainer is None:
+            return None
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return int(progress.processed)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation part."""

@@ -69,7 +69,7 @@ class TrainingLoader(DataLoader[Batch]):
     @property
     def order(self) -> EpochBatches:
         """Of the batches."""
-        found: EpochBatches = self.batch_sampler.sampler  # type: ignore[union-attr, assignment]
+        found: EpochBatches = self.batch_sampler.sampler  # type: ignore[union-attr]
         return found
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
