@@ -13,11 +13,11 @@ import xarray as xr
 from torch import Tensor, nn
 
 from mptt.callbacks.checkpoints import in_our_form
+from mptt.callbacks.continuing import ContinuingCallback
 from mptt.callbacks.core import Core, find_core
 from mptt.callbacks.guesses import Guesses
 from mptt.callbacks.hotstart import HotStart, Missing, States
 from mptt.callbacks.lost import LostStates, warn_of_lost
-from mptt.callbacks.namespaces import Callback
 from mptt.callbacks.states import save_states
 from mptt.carried import CarriedState, check_in_order
 from mptt.errors import MPTTError
@@ -30,7 +30,7 @@ Evaluation = Literal["stateful", "independent"] | None
 _GUESSES = "mptt_guesses"
 
 
-class RecurrentCallback(Callback):
+class RecurrentCallback(ContinuingCallback):
     """Carries states through validation, test and predict; the base of the callbacks that train.
 
     Sequential stateful evaluation: each row of a batch is a stretch of a series, and starts from the state in which the
@@ -196,12 +196,14 @@ class RecurrentCallback(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put in where the next evaluation begins."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
         checkpoint[_GUESSES] = self._guesses.state_dict()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Take it over, to go on as the run would have."""
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
         if trainer.state.fn == "fit":
             with in_our_form("beginnings of evaluation"):
                 self._guesses.load_state_dict(checkpoint.get(_GUESSES, []))

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from mptt.callbacks.base import refuse_many_processes, stretch_of
+from mptt.callbacks.continuing import ContinuingCallback
 from mptt.callbacks.lagged import lagged_columns, predictions_of
-from mptt.callbacks.namespaces import Callback
 from mptt.carried import CarriedState
 from mptt.errors import MPTTError
 from mptt.windows import Int64Array
 
 
-class ConditionalCallback(Callback):
+class ConditionalCallback(ContinuingCallback):
     """Evaluates window by window; the prediction at the step before a window is its condition, held through it.
 
     "Sequential conditional inference", SCIF, of arXiv 2309.16882, for networks trained with the target before the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from mptt.callbacks.limit import StepLimit
 from mptt.errors import MPTTError
@@ -19,6 +20,12 @@ def epoch_generator(seed: int | None, epoch: int, device: torch.device | str = "
     """
     seed = torch.initial_seed() % 2**31 if seed is None else seed
     return torch.Generator(device).manual_seed(seed * 1_000_003 + epoch)
+
+
+def go_on(generator: torch.Generator, state: Tensor | None) -> None:
+    """Draw on from a saved state; without one, or with that of another kind of device, leave the generator as it is."""
+    if state is not None and len(state) == len(generator.get_state()):
+        generator.set_state(state)
 
 
 def training_progress(trainer: pl.Trainer) -> float:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids
-from mptt.callbacks.epochs import epoch_generator
+from mptt.callbacks.epochs import epoch_generator, go_on
 from mptt.errors import MPTTError
 
+_SAVED = "mptt_noise"
 _NONE = torch.empty(0, dtype=torch.int64)
 
 
@@ -85,6 +86,7 @@ class LearnedInitialStateCallback(InitialStateCallback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See that an optimizer trains it."""
+        super().on_train_start(trainer, pl_module)
         trained = [
             one for optimizer in trainer.optimizers for group in optimizer.param_groups for one in group["params"]
         ]
@@ -131,10 +133,27 @@ class NoisyInitialStateCallback(InitialStateCallback):
         self.deviation = deviation
         self.seed = seed
         self._generator = torch.Generator()
+        self._saved: Tensor | None = None  # state of the generator, of a checkpoint
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put in where the noise is."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        checkpoint[_SAVED] = self._generator.get_state()
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Hold it until the first batch."""
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        self._saved = checkpoint.get(_SAVED) if trainer.state.fn == "fit" else None
 
     def initial(self, trainer: pl.Trainer, module: pl.LightningModule, count: int, size: int, batch_idx: int) -> Tensor:
         """Noise."""
-        if batch_idx == 0:
+        if batch_idx == 0 or self._saved is not None:
             self._generator = epoch_generator(self.seed, trainer.current_epoch, module.device)
+            go_on(self._generator, self._saved if batch_idx else None)
+            self._saved = None
         noise = torch.randn(count, size, generator=self._generator, device=self._generator.device)
         return noise * self.deviation

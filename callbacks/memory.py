@@ -38,6 +38,7 @@ class Memory:
         longest: steps in the longest window.
         epoch: whose writes the maps hold, or will hold next. Kept with the messages, because a checkpoint of an epoch's
             last batch resumes with neither that epoch's end hook nor the next one's start hook.
+        trained: (windows,) bool, on the host: those whose states were filed in this epoch.
         linked: the epoch before which the linkage was last reconstructed; None: never.
 
     Raises:
@@ -66,6 +67,7 @@ class Memory:
         self._offload = Offload(device) if device.type == "cuda" and storage.device.type == "cpu" else None
         self.epoch = 0
         self.linked: int | None = None
+        self.trained = torch.zeros(len(windows), dtype=torch.bool)
         self._last_write = torch.full((len(windows),), -1, device=storage.device)  # epoch; -1: no message yet
         self._distance = torch.zeros((), device=storage.device)
         self._compared = torch.zeros((), device=storage.device)
@@ -149,6 +151,7 @@ class Memory:
             self._compared.zero_()
             self._scaled.zero_()
             self._refused.close_epoch()
+            self.trained.zero_()
             self.epoch = epoch
 
     def report(self) -> dict[str, Tensor]:
@@ -191,6 +194,7 @@ class Memory:
             "maps": {name: one.state_dict() for name, one in self.maps.items()},
             "epoch": self.epoch,
             "linked": self.linked,
+            "trained": self.trained,
             "last_write": self._last_write,
             "distance": self._distance,
             "compared": self._compared,
@@ -204,17 +208,30 @@ class Memory:
         Raises:
             MPTTError: it was made for other layers, windows or state sizes.
         """
-        if set(state["maps"]) != set(self.maps):
-            raise MPTTError(
-                f"The saved memory is of the recurrent layers {', '.join(state['maps'])}, but here they are"
-                f" {', '.join(self.maps)}. Resume with the module and rnn= of that run, or start without its memory."
-            )
+        if differs := self._other_layers(state):
+            raise MPTTError(f"{differs}. Resume with the module and rnn= of that run, or start without its memory.")
         for name, one in self.maps.items():
             one.load_state_dict(state["maps"][name])
         self.epoch, self.linked = state["epoch"], state["linked"]
+        self.trained.copy_(state.get("trained", torch.zeros(1, dtype=torch.bool)))
         self._last_write.copy_(state["last_write"])
         self._distance.copy_(state["distance"])
         self._compared.copy_(state["compared"])
         # A checkpoint of before they were counted has none.
         self._scaled.copy_(state.get("scaled", torch.zeros(())))
         self._refused.load_state_dict(state.get("refused"))
+
+    def differences(self, state: dict[str, Any]) -> list[str]:
+        """In what a saved memory is of other layers, windows or state sizes; empty: in nothing."""
+        if differs := self._other_layers(state):
+            return [differs]
+        found = [text for name, one in self.maps.items() for text in one.differences(state["maps"][name])]
+        return list(dict.fromkeys(found))
+
+    def _other_layers(self, state: dict[str, Any]) -> str:
+        if set(state["maps"]) == set(self.maps):
+            return ""
+        return (
+            f"The saved memory is of the recurrent layers {', '.join(state['maps'])}, but here they are"
+            f" {', '.join(self.maps)}"
+        )

@@ -15,12 +15,15 @@ from torch import Tensor
 
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
 from mptt.callbacks.checkpoints import in_our_form
+from mptt.callbacks.continuing import begins_again
+from mptt.callbacks.guesses import Guesses
 from mptt.callbacks.hotstart import Missing, States
 from mptt.callbacks.linkage import link, linking_step
 from mptt.callbacks.lost import refused_message
 from mptt.callbacks.memory import Memory
 from mptt.callbacks.refused import Losses
 from mptt.errors import MPTTError, MPTTWarning
+from mptt.keymap import Links
 from mptt.statemap import StateMap
 from mptt.storage import Storage
 from mptt.windows import WindowIndex
@@ -59,9 +62,11 @@ class MPTTCallback(RecurrentCallback):
     which states or losses were not finite, a warning names the batch, the windows and what to look at. A step that a
     gradient scaler skips (16-mixed) leaves the weights; states that its batch passed are filed if they are finite.
 
-    The memory goes into checkpoints. A checkpoint from the middle of an epoch holds the writes of its first part, and
-    Lightning resumes with the epoch's first batches again: resume from the end of an epoch, or use a loader
-    with `state_dict` and `load_state_dict`.
+    The memory goes into checkpoints. `fit(ckpt_path=...)` goes on as the run would have, from the middle of an epoch
+    too where the training loader has `state_dict` and `load_state_dict`, as that of `SeriesDataModule`. With any other
+    loader Lightning then trains the epoch's first batches once more, in place of the rest. Windows among them that had
+    filed their states before the checkpoint do not file them a second time, so that none counts double, and a warning
+    says so; their weights are trained twice, and the windows of the rest not in that epoch.
 
     Args:
         delta: weight of the earlier epochs' message against this epoch's writes, in number of writes.
@@ -90,6 +95,8 @@ class MPTTCallback(RecurrentCallback):
         series: for linkage, batches over the training series in order, each with `site`, `start` and `length`; by
             default the DataModule's `series_dataloader()`. They go through `predict_step` if the module has its own,
             else through `validation_step`, with logging off.
+        on_mismatch: what to do with a checkpoint's memory of other windows, layers or state size: "error", or "reset":
+            warn, and start with an empty one.
 
     Attributes:
         memory: the StateMap; with several recurrent layers a dict of them, by name of the layer. From the start of fit.
@@ -124,6 +131,7 @@ class MPTTCallback(RecurrentCallback):
         missing_states: Missing = "refuse",
         max_refused: int | None = None,
         max_norm: float | None = None,
+        on_mismatch: Literal["error", "reset"] = "error",
     ) -> None:
         super().__init__(rnn, state_size, windows, evaluation, tolerance, max_sweeps, initial_states, missing_states)
         counts = {"zero_init_epochs": zero_init_epochs, "warmup_epochs": warmup_epochs, "refresh_every": refresh_every}
@@ -148,11 +156,17 @@ class MPTTCallback(RecurrentCallback):
         self.memory_dir = memory_dir
         self.series = series
         self.refresh_every = refresh_every
+        if on_mismatch not in ("error", "reset"):
+            raise MPTTError(f'on_mismatch is "error" or "reset", found {on_mismatch!r}.')
+        self.on_mismatch = on_mismatch
         self._memory: Memory | None = None
         self._saved: dict[str, Any] | None = None
+        self._ids: Tensor = torch.empty(0, dtype=torch.int64)
         self._target: Tensor = torch.empty(0, dtype=torch.int64)
-        self._writers = self._ids = self._target
+        self._writers = self._target
         self._losses = Losses()
+        self._repeated: int | None = None  # the epoch whose first batches are trained once more after a checkpoint
+        self._warned_of_repeats = False
 
     @property
     def memory(self) -> StateMap | dict[str, StateMap]:
@@ -176,7 +190,7 @@ class MPTTCallback(RecurrentCallback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what is not there yet, before anything runs."""
         super().setup(trainer, pl_module, stage)
-        self._saved = None
+        self._saved = self._repeated = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make the memory, or go on with that of the last fit of this Trainer, or of the checkpoint."""
@@ -189,6 +203,7 @@ class MPTTCallback(RecurrentCallback):
             storage = self._storage(trainer, pl_module)
             dtype = _DTYPES[self.dtype]
             self._memory = Memory(windows, sizes, self.delta, storage, dtype, pl_module.device, self.max_norm)
+            self._warned_of_repeats = False
         self._losses = Losses()
         rank_zero_info(f"MPTT memory: {self.memory_report}")
         self._ask_for_links(trainer)
@@ -199,7 +214,11 @@ class MPTTCallback(RecurrentCallback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the memory of a checkpoint: sharded strategies load theirs only after the start of fit."""
+        super().on_train_start(trainer, pl_module)
         self._restore()
+        memory = self._ready()
+        begun = memory.epoch == trainer.current_epoch and bool(memory.trained.any())
+        self._repeated = memory.epoch if begun and begins_again(trainer) else None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reconstruct the linkage where its epoch has come."""
@@ -212,9 +231,11 @@ class MPTTCallback(RecurrentCallback):
         """Read: set the initial states."""
         self._open_epoch(trainer, pl_module)
         memory = self._ready()
-        ids = torch.from_numpy(memory.keymap.check(window_ids(batch, "MPTTCallback")))
+        self._ids = ids = torch.from_numpy(memory.keymap.check(window_ids(batch, "MPTTCallback")))
         row, self._target, position = memory.keymap.unpack(batch, ids)
-        self._ids, self._writers = ids, ids[row]
+        if self._repeated == memory.epoch:
+            row, self._target, position = self._not_twice(memory, ids, (row, self._target, position))
+        self._writers = ids[row]
         if memory.epoch >= max(self.zero_init_epochs, self.warmup_epochs):
             initial = memory.read_rows(ids)
         else:
@@ -230,6 +251,7 @@ class MPTTCallback(RecurrentCallback):
         memory = self._ready()
         if states is not None and memory.epoch >= self.warmup_epochs:
             memory.write_rows(self._target, states, self._writers, batch_idx)
+            memory.trained[self._ids] = True
         self._losses.keep(outputs, self._ids, batch_idx)
         if self.max_refused is not None and (batch_idx + 1) % _LOOK_EVERY == 0:
             self._stop_if_too_many(trainer, pl_module, memory)
@@ -241,6 +263,10 @@ class MPTTCallback(RecurrentCallback):
         self._say_what_was_refused(trainer, pl_module, memory)
         pl_module.log_dict({f"mptt/{name}": value for name, value in memory.report().items()})
         memory.close_epochs_before(trainer.current_epoch + 1)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Propagate where a checkpoint of the very last batch left nothing to train, and so no epoch to end."""
+        self._ready().close_epochs_before(trainer.current_epoch)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the module and the DataModule as they were."""
@@ -298,9 +324,40 @@ class MPTTCallback(RecurrentCallback):
 
     def _restore(self) -> None:
         saved, self._saved = self._saved, None
-        if saved is not None:
-            with in_our_form("memory of MPTT"):
+        if saved is None:
+            return
+        with in_our_form("memory of MPTT"):
+            differs = self._ready().differences(saved) if self.on_mismatch == "reset" else []
+            if not differs:
                 self._ready().load_state_dict(saved)
+                return
+        self._guesses = Guesses()
+        warnings.warn(
+            f"The checkpoint's memory was made for something else: {'; '.join(differs)}. Training goes on from an empty"
+            ' one, as on_mismatch="reset" asks.',
+            MPTTWarning,
+            stacklevel=2,
+        )
+
+    def _not_twice(self, memory: Memory, ids: Tensor, links: Links) -> Links:
+        """The links of those windows of a batch whose states were not filed in this epoch."""
+        again = memory.trained[ids]
+        if not again.any():
+            return links
+        if not self._warned_of_repeats:
+            self._warned_of_repeats = True
+            warnings.warn(
+                f"The checkpoint is from the middle of epoch {memory.epoch}, after {int(memory.trained.sum())} of"
+                f" {len(memory.windows)} windows, and the training loader begins that epoch again: it has no"
+                " state_dict and load_state_dict. Windows are trained a second time; their states are not filed a"
+                " second time. Resume from the end of an epoch, or use a loader with a state, as that of"
+                " SeriesDataModule.",
+                MPTTWarning,
+                stacklevel=2,
+            )
+        kept = ~again[links[0]]
+        row, target, position = (one[kept] for one in links)
+        return row, target, position
 
     def _open_epoch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         memory = self._ready()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mptt.callbacks.base import refuse_many_processes, window_ids, window_table
-from mptt.callbacks.epochs import epoch_generator, training_progress
+from mptt.callbacks.epochs import epoch_generator, go_on, training_progress
 from mptt.callbacks.lagged import lagged_columns, predictions_of
 from mptt.callbacks.namespaces import Callback
 from mptt.errors import MPTTError
@@ -19,6 +19,7 @@ from mptt.windows import WindowIndex
 
 Decay = Callable[[float], float]
 _SAVED = "mptt_sampled_predictions"
+_COIN = "mptt_sampling_coin"
 
 
 def inverse_sigmoid(progress: float) -> float:
@@ -81,6 +82,7 @@ class ScheduledSamplingCallback(Callback):
         self.lagged_columns = lagged_columns
         self._predicted: Tensor | None = None  # (windows, steps, K); NaN where there is none yet
         self._saved: Tensor | None = None
+        self._coin: Tensor | None = None  # state of the generator, of a checkpoint
         self._generator = torch.Generator()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -108,8 +110,10 @@ class ScheduledSamplingCallback(Callback):
     ) -> None:
         """Choose the inputs."""
         assert self._predicted is not None
-        if batch_idx == 0:
+        if batch_idx == 0 or self._coin is not None:
             self._generator = epoch_generator(self.seed, trainer.current_epoch, self._predicted.device)
+            go_on(self._generator, self._coin if batch_idx else None)
+            self._coin = None
         true = batch["x"][..., -self._columns :]  # (B, L, K)
         probability = self._probability(trainer)
         ids = window_ids(batch, type(self).__name__).to(self._predicted.device, non_blocking=True)
@@ -132,16 +136,17 @@ class ScheduledSamplingCallback(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put the predictions into the checkpoint."""
+        """Put the predictions into the checkpoint, and where the coin is."""
         if self._predicted is not None:
             checkpoint[_SAVED] = self._predicted
+            checkpoint[_COIN] = self._generator.get_state()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Hold those of a checkpoint until the windows are known."""
         if trainer.state.fn == "fit":
-            self._saved = checkpoint.get(_SAVED)
+            self._saved, self._coin = checkpoint.get(_SAVED), checkpoint.get(_COIN)
 
     def _probability(self, trainer: pl.Trainer) -> float:
         progress = training_progress(trainer)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
+from mptt.callbacks.continuing import CARRIED, carried_on
 from mptt.errors import MPTTError
 from mptt.keymap import KeyMap
 from mptt.windows import WindowIndex
@@ -49,7 +50,9 @@ class SequentialStatefulCallback(RecurrentCallback):
         super().__init__(rnn, None, windows, evaluation)
         self._keymap: KeyMap | None = None
         self._end: tuple[int, int] = (-1, -1)  # site and stop of the last window that trained
+        self._next = self._end  # those of the batch at hand
         self._state: Tensor | None = None  # (1, S) in which it ended
+        self._saved: dict[str, Any] | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the core and the windows."""
@@ -69,6 +72,9 @@ class SequentialStatefulCallback(RecurrentCallback):
             return
         if batch_idx == 0:
             self._end, self._state = (-1, -1), None
+        elif (saved := carried_on(trainer, self._saved, type(self).__name__)) is not None:
+            self._end, self._state = tuple(saved["end"]), saved["state"]
+        self._saved = {}
         windows = self._keymap.windows
         ids = self._keymap.check(window_ids(batch, type(self).__name__))
         site, start, stop = windows.site[ids], windows.start[ids], windows.stop[ids]
@@ -86,7 +92,7 @@ class SequentialStatefulCallback(RecurrentCallback):
         initial = torch.zeros(len(ids), sum(core.sizes.values()))
         if goes_on[0] and self._state is not None:
             initial = torch.cat([self._state, initial[1:].to(self._state)])
-        self._end = int(site[-1]), int(stop[-1])
+        self._next = int(site[-1]), int(stop[-1])
         goes_on[0] = False
         last = torch.tensor([len(ids) - 1]), torch.tensor([length - 1])
         core.start(batch, initial, *last, {length}, torch.from_numpy(goes_on))
@@ -96,8 +102,18 @@ class SequentialStatefulCallback(RecurrentCallback):
     ) -> None:
         """Keep the state reached."""
         if self._keymap is not None:
-            self._state = self._finish_training(pl_module, outputs)
+            self._end, self._state = self._next, self._finish_training(pl_module, outputs)
 
-    def _release(self) -> None:
-        super()._release()
-        self._keymap = self._state = None
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put in the state reached."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        checkpoint[CARRIED] = {"end": list(self._end), "state": self._state}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Hold it until the first batch."""
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        self._saved = checkpoint.get(CARRIED) if trainer.state.fn == "fit" else None

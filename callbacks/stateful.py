@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
+from mptt.callbacks.continuing import CARRIED, carried_on
 from mptt.callbacks.hotstart import Missing, States
 from mptt.carried import CarriedState
 from mptt.errors import MPTTError
@@ -61,6 +62,7 @@ class StatefulCallback(RecurrentCallback):
         super().__init__(rnn, state_size, windows, evaluation, tolerance, max_sweeps, initial_states, missing_states)
         self.trains = training
         self._lanes: CarriedState | None = None
+        self._saved: dict[str, Any] | None = None
         self._ends: tuple[Int64Array, Int64Array, Int64Array] | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -79,6 +81,9 @@ class StatefulCallback(RecurrentCallback):
             return
         if batch_idx == 0:
             self._lanes.reset()
+        elif (saved := carried_on(trainer, self._saved, type(self).__name__)) is not None:
+            self._lanes.load_state_dict(saved)
+        self._saved = {}
         windows = self._keymap.windows
         ids = self._keymap.check(window_ids(batch, type(self).__name__))
         lane, site, start, length = np.arange(len(ids)), windows.site[ids], windows.start[ids], windows.length[ids]
@@ -106,9 +111,20 @@ class StatefulCallback(RecurrentCallback):
             states = torch.zeros(len(self._ends[0]), self._lanes.state_size)
         self._lanes.keep(*self._ends, states)
 
-    def _release(self) -> None:
-        super()._release()
-        self._lanes = None
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put in the states reached."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self._lanes is not None:
+            checkpoint[CARRIED] = self._lanes.state_dict()
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Hold them until the first batch."""
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        self._saved = checkpoint.get(CARRIED) if trainer.state.fn == "fit" else None
 
 
 def _first_of_their_site(windows: WindowIndex) -> npt.NDArray[np.bool_]:

@@ -291,7 +291,16 @@ class SeriesDataModule(LightningDataModule):
         """Batches of windows, in the order asked for."""
         series, part = self._ready(), self.parts["train"]
         settings = self.order, self.batch_size, self.predict_last_n, self.seed, self.num_workers
-        return training_loader(series, part, self.windows, *settings, self.keymap)
+        loader = training_loader(series, part, self.windows, *settings, self.keymap)
+        loader.trained = self._trained
+        return loader
+
+    def _trained(self) -> int | None:
+        """Batches of the epoch that the Trainer, if there is one, has trained."""
+        if self.trainer is None:
+            return None
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return int(progress.processed)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation part."""

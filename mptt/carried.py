@@ -85,6 +85,22 @@ class CarriedState:
         self._site = np.concatenate([self._site[others], site])[order]
         self._stop = np.concatenate([self._stop[others], stop])[order]
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors."""
+        lanes = {"lane": self._lane, "site": self._site, "stop": self._stop}
+        return {name: torch.from_numpy(values) for name, values in lanes.items()} | {"states": self._states}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what was saved.
+
+        Raises:
+            MPTTError: it is of another state size.
+        """
+        if state["states"].shape[1] != self.state_size:
+            raise MPTTError(f"The saved states have {state['states'].shape[1]} numbers, but here {self.state_size}.")
+        self._lane, self._site, self._stop = (state[name].cpu().numpy() for name in ("lane", "site", "stop"))
+        self._states = state["states"]
+
     def _find(self, lane: Int64Array) -> tuple[Int64Array, np.ndarray]:
         if not len(self._lane):
             return np.zeros(len(lane), dtype=np.int64), np.zeros(len(lane), dtype=bool)

@@ -250,15 +250,7 @@ class StateMap:
             missing |= set(_TENSORS) - set(state)
         if missing:
             raise MPTTError(f"This is not the state of a StateMap: {', '.join(sorted(missing))} missing.")
-        differs = []
-        if state["format"] != _FORMAT:
-            differs.append(f"format {state['format']}, here {_FORMAT}")
-        if state["state_size"] != self.state_size:
-            differs.append(f"state size {state['state_size']}, here {self.state_size}")
-        if state["fingerprint"] != self.windows.fingerprint:
-            same = " (alike in number, but other sites or starts)" if state["windows"] == repr(self.windows) else ""
-            differs.append(f"windows {state['windows']}, here {self.windows}{same}")
-        if differs:
+        if differs := self.differences(state):
             raise MPTTError(
                 f"The saved memory was made for something else: {'; '.join(differs)}."
                 " Resume with the data, window, stride and core of that run, or start afresh without its memory."
@@ -269,6 +261,18 @@ class StateMap:
             )
         for name in _TENSORS:
             getattr(self, name).copy_(state[name])
+
+    def differences(self, state: dict[str, Any]) -> list[str]:
+        """In what a saved memory is not one of these windows and this state size; empty: in nothing."""
+        differs = []
+        if state["format"] != _FORMAT:
+            differs.append(f"format {state['format']}, here {_FORMAT}")
+        if state["state_size"] != self.state_size:
+            differs.append(f"state size {state['state_size']}, here {self.state_size}")
+        if state["fingerprint"] != self.windows.fingerprint:
+            same = " (alike in number, but other sites or starts)" if state["windows"] == repr(self.windows) else ""
+            differs.append(f"windows {state['windows']}, here {self.windows}{same}")
+        return differs
 
 
 def table_bytes(rows: int, state_size: int, dtype: torch.dtype) -> int:

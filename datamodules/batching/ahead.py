@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import BatchSampler, Sampler
 
 from mptt.datamodules.batching.batches import LaneBatches, Order, ShuffleSampler, epoch_generator
+from mptt.datamodules.batching.resuming import EpochBatches
 from mptt.datamodules.batching.stored import StoredSeries
 from mptt.datamodules.batching.stretches import Stretches
 from mptt.datamodules.preparing.flat import FlatSeries
@@ -77,16 +78,22 @@ class ReadAhead(Sampler[Any]):
 
 def training_order(
     series: FlatSeries, windows: WindowIndex, order: Order, batch_size: int, seed: int
-) -> dict[str, Any]:
-    """What a DataLoader of training windows is told of their order."""
+) -> Sampler[list[int]]:
+    """The batches of training windows, each epoch in this order."""
+    layout = {"order": order, "windows": len(windows), "batch_size": batch_size}
     if not isinstance(series, StoredSeries):
-        if order == "lanes":
-            return {"batch_sampler": LaneBatches(windows, batch_size)}
-        if order == "sequential":
-            return {"batch_size": batch_size}
-        return {"batch_size": batch_size, "sampler": ShuffleSampler(len(windows), seed)}
-    batches = stored_batches(windows, order, batch_size, seed, series.capacity)
-    return {"batch_sampler": ReadAhead(batches, lambda ids: windows.site[ids], series)}
+        return EpochBatches(_batches(windows, order, batch_size, seed), seed, layout)
+    if order in ("shuffled", "series"):
+        layout["sites shuffled together"] = block_size(series.capacity)
+    batches = EpochBatches(stored_batches(windows, order, batch_size, seed, series.capacity), seed, layout)
+    return ReadAhead(batches, lambda ids: windows.site[ids], series)
+
+
+def _batches(windows: WindowIndex, order: Order, batch_size: int, seed: int) -> Sampler[list[int]]:
+    if order == "lanes":
+        return LaneBatches(windows, batch_size)
+    ids = range(len(windows)) if order == "sequential" else ShuffleSampler(len(windows), seed)
+    return BatchSampler(ids, batch_size, drop_last=False)
 
 
 def stored_batches(windows: WindowIndex, order: Order, batch_size: int, seed: int, capacity: int) -> Sampler[list[int]]:

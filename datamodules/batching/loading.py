@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mptt.datamodules.batching.ahead import evaluation_order, training_order
 from mptt.datamodules.batching.batches import Batch, Order, TrainingSeries, TrainingWindows
+from mptt.datamodules.batching.resuming import TrainingLoader
 from mptt.datamodules.batching.stored import StoredSeries
 from mptt.datamodules.batching.stretches import Stretches
 from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import Part
 from mptt.keymap import KeyMap
 from mptt.windows import WindowIndex
+
+Loader = TypeVar("Loader", bound=DataLoader[Batch])
 
 
 def training_loader(
@@ -27,7 +30,7 @@ def training_loader(
     seed: int | None,
     num_workers: int,
     keymap: KeyMap | None = None,
-) -> DataLoader[Batch]:
+) -> TrainingLoader:
     """Batches of windows.
 
     Args:
@@ -47,12 +50,13 @@ def training_loader(
     else:
         dataset = TrainingWindows(series, part, windows, last, keymap)
     seed = torch.initial_seed() % 2**31 if seed is None else seed
-    return _loader(dataset, num_workers, **training_order(series, windows, order, batch_size, seed))
+    batches = training_order(series, windows, order, batch_size, seed)
+    return _loader(TrainingLoader, dataset, num_workers, batch_sampler=batches)
 
 
 def evaluation_loader(stretches: Stretches, num_workers: int) -> DataLoader[Batch]:
     """Batches of evaluation, in order."""
-    return _loader(stretches, num_workers, batch_size=None, sampler=evaluation_order(stretches))
+    return _loader(DataLoader, stretches, num_workers, batch_size=None, sampler=evaluation_order(stretches))
 
 
 def at_once(series: FlatSeries, sites: int) -> int:
@@ -60,8 +64,8 @@ def at_once(series: FlatSeries, sites: int) -> int:
     return min(sites, max(series.capacity // 2, 1)) if isinstance(series, StoredSeries) else sites
 
 
-def _loader(dataset: Dataset[Batch], num_workers: int, **order: Any) -> DataLoader[Batch]:
-    return DataLoader(
+def _loader(kind: type[Loader], dataset: Dataset[Batch], num_workers: int, **order: Any) -> Loader:
+    return kind(
         dataset,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,

@@ -161,6 +161,91 @@ def test_resuming_with_another_state_size_or_other_layers_names_the_difference(t
         quiet_trainer([callback_for(False)], max_epochs=4).fit(seeded(Adams), loader(shuffles(EPOCHS)), ckpt_path=path)
 
 
+def test_a_memory_of_other_windows_is_reset_on_purpose(tmp_path: Path) -> None:
+    path = saved_run(tmp_path)
+    table = WindowIndex(*zip(*TABLE[:-1], strict=True))
+    callback = MPTTCallback(windows=table, on_mismatch="reset")
+    trainer, orders = quiet_trainer([callback], max_epochs=3), shuffles(EPOCHS, len(table))
+    with pytest.warns(MPTTWarning, match=r"windows WindowIndex\(9 windows.*here WindowIndex\(8.*from an empty one"):
+        trainer.fit(seeded(Adams), loader(orders), ckpt_path=path)
+    assert callback._ready().epoch == 3
+    assert len(callback.memory) == 8
+    written = callback.memory.mu.abs().amax(dim=1) > 0
+    assert torch.equal(written, torch.from_numpy(table.start > 0))  # of the one epoch, from nothing
+
+
+def test_a_memory_of_other_layers_is_reset_on_purpose(tmp_path: Path) -> None:
+    path = saved_run(tmp_path)
+    content = torch.load(path, weights_only=True)
+    content["mptt_memory"]["maps"] = {"encoder": content["mptt_memory"]["maps"]["gru"]}
+    torch.save(content, path)
+    with pytest.raises(MPTTError, match="layers encoder, but here they are gru"):
+        fit(callback_for(False), False, ckpt_path=path)
+    callback = MPTTCallback(windows=WINDOWS, on_mismatch="reset")
+    with pytest.warns(MPTTWarning, match="layers encoder, but here they are gru.*from an empty one"):
+        fit(callback, False, epochs=3, ckpt_path=path)
+
+
+def test_reset_takes_a_memory_that_fits_and_refuses_a_damaged_one(tmp_path: Path) -> None:
+    whole, again = callback_for(False), MPTTCallback(windows=WINDOWS, on_mismatch="reset")
+    reference, path = fit(whole, False), saved_run(tmp_path)
+    assert_identical(fit(again, False, ckpt_path=path), again, reference, whole)
+    content = torch.load(path, weights_only=True)
+    content["mptt_memory"]["maps"]["gru"]["mu"] = torch.zeros(2, 2)
+    torch.save(content, path)
+    with pytest.raises(MPTTError, match="damaged"):
+        fit(MPTTCallback(windows=WINDOWS, on_mismatch="reset"), False, ckpt_path=path)
+
+
+def test_on_mismatch_is_one_of_two() -> None:
+    with pytest.raises(MPTTError, match='"error" or "reset", found \'ignore\''):
+        MPTTCallback(on_mismatch="ignore")  # type: ignore[arg-type]
+
+
+class Counts(Adams):
+    """Notes the counts at the end of an epoch, before they are propagated, and what was trained in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[Tensor] = []
+        self.trained: list[list[int]] = []
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:
+        self.trained.append(batch["window"].tolist())
+        return super().training_step(batch, batch_idx)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        callback: Any = next(one for one in self.trainer.callbacks if isinstance(one, MPTTCallback))  # type: ignore[attr-defined]
+        self.counts.append(callback.memory.count.clone())
+
+
+@pytest.mark.parametrize("taken", [1, 2])
+def test_windows_that_a_loader_without_a_state_repeats_file_nothing_twice(tmp_path: Path, taken: int) -> None:
+    saver = ModelCheckpoint(tmp_path, save_top_k=-1, filename="{step}", every_n_train_steps=1)
+    whole = callback_for(False)
+    module = seeded(Counts)
+    quiet_trainer([whole, saver], max_epochs=3, enable_checkpointing=True).fit(module, loader(shuffles(EPOCHS)))
+    again, callback = seeded(Counts), callback_for(False)
+    trainer = quiet_trainer([callback], max_epochs=3)
+    with pytest.warns(MPTTWarning, match=f"after {3 * taken} of 9 windows.*begins that epoch again.*not filed"):
+        trainer.fit(again, loader(shuffles(EPOCHS)), ckpt_path=tmp_path / f"step={BATCHES + taken}.ckpt")
+    begin = module.trained[BATCHES : 2 * BATCHES]
+    assert again.trained[: BATCHES - taken] == begin[: BATCHES - taken]  # what Lightning does
+    trained = {window for batch in [*begin[:taken], *again.trained[: BATCHES - taken]] for window in batch}
+    expected = torch.zeros(len(TABLE))
+    for writer in trained:
+        for target, (site, start, _) in enumerate(TABLE):
+            at, length = TABLE[writer][1], TABLE[writer][2]
+            expected[target] += site == TABLE[writer][0] and at < start <= at + length
+    assert torch.equal(again.counts[BATCHES - taken - 1].float(), expected)
+    assert torch.equal(again.counts[-1].float(), module.counts[-1].float())  # the next epoch counts as ever
+
+
+def test_from_the_end_of_an_epoch_a_loader_without_a_state_repeats_nothing(tmp_path: Path) -> None:
+    path, callback = saved_run(tmp_path), callback_for(False)
+    fit(callback, False, epochs=3, ckpt_path=path)  # an MPTTWarning would be an error
+
+
 def test_resuming_a_run_without_memory_warns(tmp_path: Path) -> None:
     trainer = quiet_trainer([], max_epochs=2)
     trainer.fit(seeded(Adams), loader(shuffles(EPOCHS)))
@@ -224,6 +309,34 @@ def test_lanes_resume_at_the_end_of_an_epoch(tmp_path: Path) -> None:
     resumed = run(3, ckpt_path=tmp_path / "step=8.ckpt")
     for name, value in resumed.state_dict().items():
         assert torch.equal(value, reference.state_dict()[name])
+
+
+def test_lanes_that_a_loader_without_a_state_begins_again_start_from_zeros(tmp_path: Path) -> None:
+    windows = WindowIndex([0, 0, 0, 0], [0, 4, 8, 12], 4)
+    x, seen = torch.randn(4, 4, 3), []
+
+    class Spy(StatefulCallback):
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+            super().on_train_batch_start(trainer, module, batch, batch_idx)
+            seen.append((batch_idx, len(self._lanes._lane)))  # type: ignore[union-attr]
+
+    def run(**more: Any) -> None:
+        callbacks, path = [Spy(windows=windows), *more.pop("more", [])], more.pop("ckpt_path", None)
+        batches = in_order([{"x": x[[nth]], "y": x[[nth], :, :1], "window": torch.tensor([nth])} for nth in range(4)])
+        quiet_trainer(callbacks, 1, **more).fit(seeded(Adams), batches, ckpt_path=path)
+
+    saver = ModelCheckpoint(tmp_path, save_top_k=-1, filename="{step}", every_n_train_steps=1)
+    run(more=[saver], enable_checkpointing=True)
+    assert seen == [(0, 0), (1, 1), (2, 1), (3, 1)]
+    seen.clear()
+    with pytest.warns(MPTTWarning, match="Spy starts from zero state: the training loader begins that epoch again"):
+        run(ckpt_path=tmp_path / "step=2.ckpt")
+    assert seen == [(2, 0), (3, 1)]
+    content = torch.load(tmp_path / "step=2.ckpt", weights_only=True)
+    del content["mptt_carried"]
+    torch.save(content, tmp_path / "old.ckpt")
+    with pytest.warns(MPTTWarning, match="Spy starts from zero state: it holds no states of Spy"):
+        run(ckpt_path=tmp_path / "old.ckpt")
 
 
 def test_fitting_on_with_the_same_trainer_goes_on_with_the_memory() -> None:
