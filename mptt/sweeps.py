@@ -146,7 +146,6 @@ class _Response:
         """Fit the map to changes (K, S) of initial states and of the end states that came of them."""
         norm = changed.norm(dim=1, keepdim=True)
         heard = norm > 16 * torch.finfo(changed.dtype).eps  # below it is rounding
-        heard &= norm.isfinite() & answered.isfinite().all(1, keepdim=True)
         if not bool(heard.any()):
             return
         changed, answered = (torch.where(heard, one / norm, 0.0).cpu().double() for one in (changed, answered))
