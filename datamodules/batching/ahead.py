@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import BatchSampler, Sampler
 
 from mptt.datamodules.batching.batches import LaneBatches, Order, ShuffleSampler, epoch_generator
+from mptt.datamodules.batching.dealing import DealtBatches, DealtOut, Process, dealt_order
 from mptt.datamodules.batching.stored import StoredSeries
 from mptt.datamodules.batching.stretches import Stretches
 from mptt.datamodules.preparing.flat import FlatSeries
@@ -87,6 +88,27 @@ def training_order(
         return {"batch_size": batch_size, "sampler": ShuffleSampler(len(windows), seed)}
     batches = stored_batches(windows, order, batch_size, seed, series.capacity)
     return {"batch_sampler": ReadAhead(batches, lambda ids: windows.site[ids], series)}
+
+
+def dealt_training_order(
+    series: FlatSeries,
+    windows: WindowIndex,
+    order: Order,
+    batch_size: int,
+    seed: int,
+    process: Process,
+    owner: Int64Array | None,
+) -> dict[str, Any]:
+    """The same for one of several processes; the seed is the same in all."""
+    dealt_order(order)
+    ids: Any = ShuffleSampler(len(windows), seed)
+    if isinstance(series, StoredSeries):
+        ids = SiteBlocks(windows, block_size(series.capacity), seed)
+    batches: Any = DealtBatches(ids, batch_size, process, owner)
+    if isinstance(series, StoredSeries):
+        batches = ReadAhead(batches, lambda ids: windows.site[ids], series)
+    # Lightning looks at the sampler, which it cannot where batches have one of their own.
+    return {"batch_size": None, "sampler": DealtOut(batches, process)}
 
 
 def stored_batches(windows: WindowIndex, order: Order, batch_size: int, seed: int, capacity: int) -> Sampler[list[int]]:

@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mptt.datamodules.batching.ahead import evaluation_order, training_order
+from mptt.datamodules.batching.ahead import dealt_training_order, evaluation_order, training_order
 from mptt.datamodules.batching.batches import Batch, Order, TrainingSeries, TrainingWindows
+from mptt.datamodules.batching.dealing import DealtOut, Process, numbers
 from mptt.datamodules.batching.stored import StoredSeries
-from mptt.datamodules.batching.stretches import Stretches
+from mptt.datamodules.batching.stretches import Stretches, Uncounted
 from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import Part
 from mptt.keymap import KeyMap
-from mptt.windows import WindowIndex
+from mptt.windows import Int64Array, WindowIndex
 
 
 def training_loader(
@@ -27,6 +28,8 @@ def training_loader(
     seed: int | None,
     num_workers: int,
     keymap: KeyMap | None = None,
+    process: Process = Process(0, 1),  # noqa: B008
+    owner: Int64Array | None = None,
 ) -> DataLoader[Batch]:
     """Batches of windows.
 
@@ -40,6 +43,8 @@ def training_loader(
         seed: of the shuffling; None: torch's.
         num_workers: processes that cut batches.
         keymap: of the windows, where batches are to bring their links.
+        process: that trains, of how many; of several, all need the same seed.
+        owner: (N,) the process of each window; None: any may have any.
     """
     dataset: TrainingWindows | TrainingSeries
     if order == "series":
@@ -47,12 +52,32 @@ def training_loader(
     else:
         dataset = TrainingWindows(series, part, windows, last, keymap)
     seed = torch.initial_seed() % 2**31 if seed is None else seed
+    if process.size > 1:
+        dealt = dealt_training_order(series, windows, order, batch_size, seed, process, owner)
+        return _loader(dataset, num_workers, **dealt)
     return _loader(dataset, num_workers, **training_order(series, windows, order, batch_size, seed))
 
 
-def evaluation_loader(stretches: Stretches, num_workers: int) -> DataLoader[Batch]:
-    """Batches of evaluation, in order."""
-    return _loader(stretches, num_workers, batch_size=None, sampler=evaluation_order(stretches))
+def evaluation_loader(
+    stretches: Stretches,
+    num_workers: int,
+    process: Process = Process(0, 1),  # noqa: B008
+    idle: bool = False,
+) -> DataLoader[Batch]:
+    """Batches of evaluation, in order.
+
+    Args:
+        stretches: of the sites that this process has.
+        num_workers: processes that cut batches.
+        process: that evaluates, of how many.
+        idle: whether it has no site, and the stretches are another's: the first batch, none of which counts.
+    """
+    if idle:
+        return _loader(Uncounted(stretches), 0, batch_size=None, sampler=DealtOut(range(1), process))
+    order: Any = evaluation_order(stretches)
+    if process.size > 1:
+        order = DealtOut(numbers(order, len(stretches)), process)
+    return _loader(stretches, num_workers, batch_size=None, sampler=order)
 
 
 def at_once(series: FlatSeries, sites: int) -> int:
