@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mptt.callbacks.core import Core, find_core
 from mptt.callbacks.guesses import Guesses
 from mptt.callbacks.namespaces import Callback
+from mptt.callbacks.processes import Processes, check_series_are_whole, check_strategy, refuse_many_processes
 from mptt.carried import CarriedState, check_in_order
 from mptt.errors import MPTTError
 from mptt.inference import Parallel, Series
@@ -43,6 +44,9 @@ class RecurrentCallback(Callback):
     `initial_state` (S,) where it has one (see `LearnedInitialStateCallback`). States that are caught are those of the
     layer's last call in a step.
 
+    With DDP, each process evaluates the series that its loader gives it, and each must get whole series, as of
+    `SeriesDataModule`.
+
     A Trainer takes one callback that sets initial states in training, and one that does so in evaluation; they may be
     the same. `evaluation=None` leaves evaluation to another.
 
@@ -51,6 +55,7 @@ class RecurrentCallback(Callback):
     """
 
     trains = False  # whether it sets initial states in training
+    trains_in_many = False  # and may do so in several processes
 
     def __init__(
         self,
@@ -78,7 +83,9 @@ class RecurrentCallback(Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what is not there yet, before anything runs."""
-        refuse_many_processes(trainer, type(self).__name__)
+        if self.trains and not self.trains_in_many:
+            refuse_many_processes(trainer, type(self).__name__)
+        check_strategy(trainer, type(self).__name__)
         others = [one for one in trainer.callbacks if isinstance(one, RecurrentCallback)]  # type: ignore[attr-defined]
         for when, alike in (
             ("training", [type(one).__name__ for one in others if one.trains]),
@@ -143,14 +150,22 @@ class RecurrentCallback(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put in where the next evaluation begins."""
-        checkpoint[_GUESSES] = self._guesses.state_dict()
+        guesses = self._guesses.state_dict()
+        if trainer.world_size > 1:
+            for one in guesses:  # where any process can take them
+                for guess in one["guesses"].values():
+                    guess |= {key: value.cpu() for key, value in guess.items() if isinstance(value, Tensor)}
+            found = Processes(trainer).objects_of_all(guesses)
+            guesses = [one | {"rank": rank} for rank, each in enumerate(found) for one in each]
+        checkpoint[_GUESSES] = guesses
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Take it over, to go on as the run would have."""
         if trainer.state.fn == "fit":
-            self._guesses.load_state_dict(checkpoint.get(_GUESSES, []))
+            saved = checkpoint.get(_GUESSES, [])
+            self._guesses.load_state_dict([one for one in saved if one.get("rank", 0) == trainer.global_rank])
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the module as it was."""
@@ -186,6 +201,8 @@ class RecurrentCallback(Callback):
         core = self._find_core(module)
         self._stretch = site, start, length = stretch_of(batch)
         row, position = torch.arange(len(site)), torch.from_numpy(length - 1)
+        if trainer.world_size > 1 and batch_idx == 0 and self.evaluation == "stateful":
+            check_series_are_whole(trainer, dataloader_idx, type(self).__name__)
         if self._carried is None:
             self._carried = CarriedState(sum(core.sizes.values()))
         if batch_idx == 0 or self.evaluation == "independent":
@@ -226,16 +243,6 @@ class RecurrentCallback(Callback):
             if series.done:
                 done = max(series.done.values(), key=lambda one: one.runs)
                 self.sweeps = done if self.sweeps is None else self.sweeps + done
-
-
-def refuse_many_processes(trainer: pl.Trainer, owner: str) -> None:
-    """Refuse to run in several processes, of which each would see a part of the windows.
-
-    Raises:
-        MPTTError: there are several.
-    """
-    if trainer.world_size > 1:
-        raise MPTTError(f"{owner} runs in one process, found {trainer.world_size}; use Trainer(devices=1).")
 
 
 def window_table(trainer: pl.Trainer, windows: WindowIndex | None, owner: str) -> WindowIndex:

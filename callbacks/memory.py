@@ -36,6 +36,8 @@ class Memory:
         epoch: whose writes the maps hold, or will hold next. Kept with the messages, because a checkpoint of an epoch's
             last batch resumes with neither that epoch's end hook nor the next one's start hook.
         linked: the epoch before which the linkage was last reconstructed; None: never.
+        last_write: (N,) epoch in which a message was last written to; -1: there is none yet.
+        distance, compared: () sum of the distances between messages and writes of this epoch, and their number.
 
     Raises:
         MPTTError: there is no room for the rows.
@@ -61,9 +63,9 @@ class Memory:
         self._offload = Offload(device) if device.type == "cuda" and storage.device.type == "cpu" else None
         self.epoch = 0
         self.linked: int | None = None
-        self._last_write = torch.full((len(windows),), -1, device=storage.device)  # epoch; -1: no message yet
-        self._distance = torch.zeros((), device=storage.device)
-        self._compared = torch.zeros((), device=storage.device)
+        self.last_write = torch.full((len(windows),), -1, device=storage.device)  # epoch; -1: no message yet
+        self.distance = torch.zeros((), device=storage.device)
+        self.compared = torch.zeros((), device=storage.device)
 
     def __str__(self) -> str:
         size = sum(one.nbytes for one in self._maps.values()) / GIB
@@ -103,12 +105,12 @@ class Memory:
         # One refusal for all layers, or their counts would part.
         finite = states.to(self.dtype).isfinite().all()
         states = torch.where(finite, states, 0.0)
-        written = self._last_write.index_select(0, rows)
+        written = self.last_write.index_select(0, rows)
         messages = torch.cat([one.read_rows(rows) for one in self._maps.values()], dim=1)
         distance = torch.linalg.vector_norm(messages.float() - states.float(), dim=1)
-        self._distance += torch.where((written >= 0) & finite, distance, 0.0).sum()
-        self._compared += ((written >= 0) & finite).sum()
-        self._last_write.index_copy_(0, rows, torch.where(finite, self.epoch, written))
+        self.distance += torch.where((written >= 0) & finite, distance, 0.0).sum()
+        self.compared += ((written >= 0) & finite).sum()
+        self.last_write.index_copy_(0, rows, torch.where(finite, self.epoch, written))
         for one, part in zip(self._maps.values(), self.split(states), strict=True):
             one.write_rows(rows, part, finite)
 
@@ -120,24 +122,29 @@ class Memory:
         """Set messages (K, S) outright."""
         for one, part in zip(self.maps.values(), self.split(states), strict=True):
             one.link(rows, part)
-        self._last_write[rows.to(self._last_write.device)] = self.epoch
+        self.last_write[rows.to(self.last_write.device)] = self.epoch
 
     def close_epochs_before(self, epoch: int) -> None:
         """Propagate, if the maps still hold the writes of an earlier epoch; else do nothing."""
         if self.epoch < epoch:
             for one in self.maps.values():
                 one.propagate()
-            self._distance.zero_()
-            self._compared.zero_()
+            self.distance.zero_()
+            self.compared.zero_()
             self.epoch = epoch
 
-    def report(self) -> dict[str, Tensor]:
-        """Of the epoch so far: `share` of windows with a message, their mean `age` in epochs, the mean `distance`."""
+    def report(self, last_write: Tensor | None = None) -> dict[str, Tensor]:
+        """Of the epoch so far: `share` of windows with a message, their mean `age` in epochs, the mean `distance`.
+
+        Args:
+            last_write: (N,) in place of this memory's own, which may know of some rows only.
+        """
         self._settle()
-        has = self._last_write >= 0
-        age = torch.where(has, self.epoch - self._last_write, 0).sum() / has.sum().clamp(min=1)
+        last_write = self.last_write if last_write is None else last_write
+        has = last_write >= 0
+        age = torch.where(has, self.epoch - last_write, 0).sum() / has.sum().clamp(min=1)
         # Summed as norms; told as root mean squares over the units.
-        distance = self._distance / self._compared.clamp(min=1) / self.state_size**0.5
+        distance = self.distance / self.compared.clamp(min=1) / self.state_size**0.5
         return {"share": has.float().mean(), "age": age, "distance": distance}
 
     def split(self, states: Tensor) -> tuple[Tensor, ...]:
@@ -150,9 +157,9 @@ class Memory:
             "maps": {name: one.state_dict() for name, one in self.maps.items()},
             "epoch": self.epoch,
             "linked": self.linked,
-            "last_write": self._last_write,
-            "distance": self._distance,
-            "compared": self._compared,
+            "last_write": self.last_write,
+            "distance": self.distance,
+            "compared": self.compared,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -169,6 +176,6 @@ class Memory:
         for name, one in self.maps.items():
             one.load_state_dict(state["maps"][name])
         self.epoch, self.linked = state["epoch"], state["linked"]
-        self._last_write.copy_(state["last_write"])
-        self._distance.copy_(state["distance"])
-        self._compared.copy_(state["compared"])
+        self.last_write.copy_(state["last_write"])
+        self.distance.copy_(state["distance"])
+        self.compared.copy_(state["compared"])

@@ -15,6 +15,8 @@ from torch import Tensor
 from mptt.callbacks.base import Evaluation, RecurrentCallback, window_ids, window_table
 from mptt.callbacks.linkage import link, linking_step
 from mptt.callbacks.memory import Memory
+from mptt.callbacks.processes import Processes, repeats_last_row
+from mptt.callbacks.shared import SYNCS, SharedMemory, Sync, choose_sync
 from mptt.errors import MPTTError, MPTTWarning
 from mptt.statemap import StateMap
 from mptt.storage import Storage
@@ -52,6 +54,9 @@ class MPTTCallback(RecurrentCallback):
     Lightning resumes with the epoch's first batches again: resume from the end of an epoch, or use a loader
     with `state_dict` and `load_state_dict`.
 
+    With DDP, the processes' memories are kept together as `sync` says, and samples that Lightning's sampler repeats, so
+    that all processes have as many, are trained on and not filed.
+
     Args:
         delta: weight of the earlier epochs' message against this epoch's writes, in number of writes.
         zero_init_epochs: first epochs in which windows start from zeros (and write).
@@ -73,6 +78,10 @@ class MPTTCallback(RecurrentCallback):
         series: for linkage, batches over the training series in order, each with `site`, `start` and `length`; by
             default the DataModule's `series_dataloader()`. They go through `predict_step` if the module has its own,
             else through `validation_step`, with logging off.
+        sync: of several processes: "step", each files the writes of all, and the memories are equal at any time;
+            "epoch", each reads its own writes, and all are brought together at the end of an epoch; "none", no message
+            passes, for a DataModule that gives each process whole sites. By default "none" for
+            `SeriesDataModule(shard="site")`, else "step".
 
     Attributes:
         memory: the StateMap; with several recurrent layers a dict of them, by name of the layer. From the start of fit.
@@ -86,6 +95,7 @@ class MPTTCallback(RecurrentCallback):
     """
 
     trains = True
+    trains_in_many = True
 
     def __init__(
         self,
@@ -103,12 +113,15 @@ class MPTTCallback(RecurrentCallback):
         tolerance: float | None = 1e-5,
         max_sweeps: int | None = None,
         refresh_every: int = 0,
+        sync: Sync | None = None,
     ) -> None:
         super().__init__(rnn, state_size, windows, evaluation, tolerance, max_sweeps)
         counts = {"zero_init_epochs": zero_init_epochs, "warmup_epochs": warmup_epochs, "refresh_every": refresh_every}
         for name, value in {"delta": delta, **counts}.items():
             if not value >= 0:
                 raise MPTTError(f"{name} must be 0 or more, found {value}.")
+        if sync is not None and sync not in SYNCS:
+            raise MPTTError(f"sync is {', '.join(SYNCS)} or None, found {sync!r}.")
         self.delta = delta
         self.zero_init_epochs = zero_init_epochs
         self.warmup_epochs = warmup_epochs
@@ -121,6 +134,8 @@ class MPTTCallback(RecurrentCallback):
         self.memory_dir = memory_dir
         self.series = series
         self.refresh_every = refresh_every
+        self.sync = sync
+        self._shared: SharedMemory | None = None  # where there are several processes
         self._memory: Memory | None = None
         self._saved: dict[str, Any] | None = None
         self._target: Tensor = torch.empty(0, dtype=torch.int64)
@@ -161,6 +176,11 @@ class MPTTCallback(RecurrentCallback):
             storage = self._storage(trainer, pl_module)
             self._memory = Memory(windows, sizes, self.delta, storage, _DTYPES[self.dtype], pl_module.device)
             self._warned = False
+        self._shared = None
+        if trainer.world_size > 1:
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            sync, owner = choose_sync(self.sync, data, windows, trainer.world_size)
+            self._shared = SharedMemory(self._ready(), Processes(trainer), sync, owner)
         rank_zero_info(f"MPTT memory: {self.memory_report}")
         self._ask_for_links(trainer)
         self._restore()
@@ -185,6 +205,9 @@ class MPTTCallback(RecurrentCallback):
         memory = self._ready()
         ids = torch.from_numpy(memory.keymap.check(window_ids(batch, "MPTTCallback")))
         row, self._target, position = memory.keymap.unpack(batch, ids)
+        if self._shared is not None and repeats_last_row(trainer, batch_idx):
+            once = row != len(ids) - 1
+            row, self._target, position = row[once], self._target[once], position[once]
         if memory.epoch >= max(self.zero_init_epochs, self.warmup_epochs):
             initial = memory.read_rows(ids)
         else:
@@ -198,7 +221,11 @@ class MPTTCallback(RecurrentCallback):
         """Write: file the states of the forward pass that trained the batch."""
         states = self._finish_training(pl_module, outputs)
         memory = self._ready()
-        if states is not None and memory.epoch >= self.warmup_epochs:
+        if memory.epoch < self.warmup_epochs:
+            return
+        if self._shared is not None:
+            self._shared.write_rows(self._target, states)
+        elif states is not None:
             memory.write_rows(self._target, states)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -206,8 +233,16 @@ class MPTTCallback(RecurrentCallback):
         super().on_train_epoch_end(trainer, pl_module)
         memory = self._ready()
         self._warn_of_refused(memory)
-        pl_module.log_dict({f"mptt/{name}": value for name, value in memory.report().items()})
+        if self._shared is not None:
+            self._shared.bring_together()
+        report = memory.report() if self._shared is None else self._shared.report()
+        pl_module.log_dict({f"mptt/{name}": value for name, value in report.items()}, sync_dist=True)
         memory.close_epochs_before(trainer.current_epoch + 1)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the memory be whole in every process."""
+        if self._shared is not None:
+            self._shared.bring_rows_together()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the module and the DataModule as they were."""
@@ -225,7 +260,7 @@ class MPTTCallback(RecurrentCallback):
         """Put the memory into the checkpoint."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         if self._memory is not None:
-            checkpoint[_SAVED] = self._memory.state_dict()
+            checkpoint[_SAVED] = (self._shared or self._memory).state_dict()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -267,13 +302,19 @@ class MPTTCallback(RecurrentCallback):
         saved, self._saved = self._saved, None
         if saved is not None:
             self._ready().load_state_dict(saved)
+            if self._shared is not None:
+                self._shared.loaded()
 
     def _open_epoch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         memory = self._ready()
+        if self._shared is not None and memory.epoch < trainer.current_epoch:
+            self._shared.bring_together()
         memory.close_epochs_before(trainer.current_epoch)
         if self._link_is_due(memory):
             batches = self._series_batches(trainer)
             link(trainer, module, self._find_core(module), memory, batches, self.parallel, self._guesses)
+            if self._shared is not None:
+                self._shared.share_links()
 
     def _link_is_due(self, memory: Memory) -> bool:
         epoch, reads_from = memory.epoch, max(self.zero_init_epochs, self.warmup_epochs, 1)
