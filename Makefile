@@ -1,5 +1,6 @@
 # make quickstart   install, simulate, train five strategies with three seeds, table and figures
 # make test         the test suite
+# make test-slow    the tests that take long
 # make lint         format, style and types
 # make bench        what a step, an epoch, a fit and data larger than memory cost
 
@@ -8,13 +9,16 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed
 
-.PHONY: quickstart test lint bench clean
+.PHONY: quickstart test test-slow lint bench clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/mptt compare quickstart --workers 2
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses auto
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check
