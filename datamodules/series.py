@@ -105,7 +105,7 @@ class SeriesDataModule(LightningDataModule):
             only nn.RNN, nn.GRU and nn.LSTM are evaluated in parallel (see `mptt.callbacks.MPTTCallback`).
         seed: of the shuffling; None: the one that seed_everything set.
         num_workers: processes that cut batches; data in memory need none, and others take none.
-        memory: GiB for the series, by default half of what is free; more are read as batches need them.
+        memory: GiB for the series, a process; by default half of what is free; more are read as batches need them.
         shard: what several processes (DDP) divide in training: "window", any has any; or each "site" as a whole,
             balanced by windows, so that no message goes from one to another. In evaluation they always divide sites.
 
@@ -271,7 +271,8 @@ class SeriesDataModule(LightningDataModule):
         dataset, cuts = self._open()
         preparation = Preparation(dataset, self.inputs, self.targets, cuts, self.derive, self.fills, self.train_steps)
         row = row_bytes(len(preparation.columns), len(self.targets), self.lagged_target != "none")
-        room = Room.beside(dataset, self.needed, row, self.memory)
+        here = 1 if self.trainer is None else self.trainer.num_devices  # processes of this machine
+        room = Room.beside(dataset, self.needed, row, self.memory, here)
         self._records = Records(preparation, room.steps)  # derives and fills, too
         found, self.filled = self._records.survey, self._records.filled
         self.notes += filled_lines(self.filled)
