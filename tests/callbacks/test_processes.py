@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import manyprocesses as many
+import numpy as np
+import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock
-from handmade import TABLE, Regressor, loader, quiet_trainer, seeded, shuffles
+from handmade import TABLE, Regressor, in_order, loader, quiet_trainer, seeded, shuffles, stretches
+from pytorch_lightning.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from mptt import KeyMap, MPTTError
 from mptt.callbacks import MPTTCallback, StatefulCallback
 from mptt.callbacks.memory import Memory
-from mptt.callbacks.processes import repeats_last_row
+from mptt.callbacks.processes import check_series_are_whole, repeats_last_row
 from mptt.callbacks.shared import choose_sync
 from mptt.datamodules import SeriesDataModule
 from mptt.datamodules.batching.batches import TrainingWindows
@@ -200,6 +203,9 @@ def check_scores(folder: Path, name: str, lengths: tuple[int, ...], processes: i
     trainer = quiet_trainer([StatefulCallback(training=False)])
     (logged,) = trainer.validate(module, datamodule=many.data(lengths), verbose=False)
     trainer.test(module, datamodule=many.data(lengths), verbose=False)
+    written = pd.read_csv(folder / name / "scores.csv")
+    assert written["site"].tolist() == [f"s{nth}" for nth in range(len(lengths))]
+    np.testing.assert_allclose(written["nse"], module.test_scores["nse"][0], atol=1e-4)
     for rank in ranks:
         assert_close(rank["scores"], module.test_scores, 1e-4)
         assert float(rank["logged"]["val_loss"]) == pytest.approx(logged["val_loss"], rel=1e-4)
@@ -280,6 +286,22 @@ def test_none_needs_a_module_that_gives_whole_sites() -> None:
     assert choose_sync(None, None, many.WINDOWS, 2) == ("step", None)
     with pytest.raises(MPTTError, match="sync is step, epoch, none or None, found 'batch'"):
         MPTTCallback(sync="batch")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_evaluation_that_is_dealt_out_batch_by_batch_is_refused(wrapped: bool) -> None:
+    batches = in_order(stretches(7))
+    sampler: Any = DistributedSampler(batches.dataset, 2, 0, shuffle=False)  # type: ignore[arg-type]
+
+    class Trainer:
+        world_size, state = 2, type("State", (), {"stage": RunningStage.VALIDATING})
+        val_dataloaders = DataLoader(batches.dataset, batch_size=None, sampler=sampler if wrapped else None)
+
+    if wrapped:
+        with pytest.raises(MPTTError, match="dealt out the batches of evaluation to 2 processes one by one"):
+            check_series_are_whole(Trainer(), 0, "MPTTCallback")  # type: ignore[arg-type]
+    else:
+        check_series_are_whole(Trainer(), 0, "MPTTCallback")  # type: ignore[arg-type]
 
 
 class Sharding(pl.strategies.DDPStrategy):

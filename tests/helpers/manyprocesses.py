@@ -25,9 +25,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mptt import WindowIndex
-from mptt.callbacks import MPTTCallback
+from mptt.callbacks import MPTTCallback, StatefulCallback
 from mptt.callbacks.namespaces import Callback
 from mptt.datamodules import SeriesDataModule
+from mptt.experiments.records import PredictionRecord
 from mptt.experiments.regressor import SequenceRegressor
 
 WINDOWS = WindowIndex(*zip(*TABLE, strict=True))
@@ -130,10 +131,13 @@ def series(processes: int, folder: Path, name: str, lengths: tuple[int, ...], **
     recorder = Recorder()
     trainer = many_trainer(processes, [callback, recorder])
     module = model()
+    torch.manual_seed(100 + int(os.environ.get("LOCAL_RANK", 0)))  # as where seed_everything was not called
     trainer.fit(module, datamodule=data(lengths, **settings))
     found = {"epochs": recorder.epochs, "weights": module.state_dict(), **tables(callback)}
     found |= {"logged": {name: value.clone() for name, value in trainer.callback_metrics.items()}}
     trainer.save_checkpoint(folder / f"{name}.ckpt")
+    written = [PredictionRecord(folder / name)] if name in ("unequal", "one_site") else []
+    trainer = many_trainer(processes, [StatefulCallback(training=False), *written])
     trainer.test(module, datamodule=data(lengths), verbose=False)
     return found | {"scores": module.test_scores}
 
@@ -178,7 +182,7 @@ RUNS: dict[str, Any] = {
     "step": lambda processes, folder: by_hand(processes, "step"),
     "epoch": lambda processes, folder: by_hand(processes, "epoch", Still),
     "padded": lambda processes, folder: padded(processes),
-    "windows": lambda processes, folder: series(processes, folder, "windows", EQUAL),
+    "windows": lambda processes, folder: series(processes, folder, "windows", EQUAL, seed=None),
     "linked": lambda processes, folder: series(processes, folder, "linked", EQUAL, warmup_epochs=1),
     "sites": lambda processes, folder: series(processes, folder, "sites", EQUAL, shard="site"),
     "linked_sites": lambda processes, folder: series(
