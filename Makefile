@@ -1,6 +1,6 @@
 # make quickstart   install, simulate, train five strategies with three seeds, table and figures
 # make test         the test suite
-# make test-slow   the tests that take minutes
+# make test-slow    the tests that take long
 # make lint         format, style and types
 # make bench        what a step, an epoch, a fit and data larger than memory cost
 

@@ -18,6 +18,7 @@ from mptt.callbacks.core import Core, find_core
 from mptt.callbacks.guesses import Guesses
 from mptt.callbacks.hotstart import HotStart, Missing, States
 from mptt.callbacks.lost import LostStates, warn_of_lost
+from mptt.callbacks.processes import Processes, check_series_are_whole, check_strategy, refuse_many_processes
 from mptt.callbacks.states import save_states
 from mptt.carried import CarriedState, check_in_order
 from mptt.errors import MPTTError
@@ -55,6 +56,9 @@ class RecurrentCallback(ContinuingCallback):
     without, the numbers of sites and steps, which then count on. States of other weights, inputs, calendars and dates,
     and sites without a state, are refused.
 
+    With DDP, each process evaluates the series that its loader gives it, and each must get whole series, as of
+    `SeriesDataModule`.
+
     A Trainer takes one callback that sets initial states in training, and one that does so in evaluation; they may be
     the same. `evaluation=None` leaves evaluation to another.
 
@@ -64,6 +68,7 @@ class RecurrentCallback(ContinuingCallback):
 
     trains = False  # whether it sets initial states in training
     _last_prediction = False  # whether the last prediction is carried too
+    trains_in_many = False  # and may do so in several processes
 
     def __init__(
         self,
@@ -98,7 +103,9 @@ class RecurrentCallback(ContinuingCallback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what is not there yet, before anything runs."""
-        refuse_many_processes(trainer, type(self).__name__)
+        if self.trains and not self.trains_in_many:
+            refuse_many_processes(trainer, type(self).__name__)
+        check_strategy(trainer, type(self).__name__)
         others = [one for one in trainer.callbacks if isinstance(one, RecurrentCallback)]  # type: ignore[attr-defined]
         for when, alike in (
             ("training", [type(one).__name__ for one in others if one.trains]),
@@ -197,7 +204,14 @@ class RecurrentCallback(ContinuingCallback):
     ) -> None:
         """Put in where the next evaluation begins."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
-        checkpoint[_GUESSES] = self._guesses.state_dict()
+        guesses = self._guesses.state_dict()
+        if trainer.world_size > 1:
+            for one in guesses:  # where any process can take them
+                for guess in one["guesses"].values():
+                    guess |= {key: value.cpu() for key, value in guess.items() if isinstance(value, Tensor)}
+            found = Processes(trainer).objects_of_all(guesses)
+            guesses = [one | {"rank": rank} for rank, each in enumerate(found) for one in each]
+        checkpoint[_GUESSES] = guesses
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -206,7 +220,8 @@ class RecurrentCallback(ContinuingCallback):
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
         if trainer.state.fn == "fit":
             with in_our_form("beginnings of evaluation"):
-                self._guesses.load_state_dict(checkpoint.get(_GUESSES, []))
+                saved = checkpoint.get(_GUESSES, [])
+                self._guesses.load_state_dict([one for one in saved if one.get("rank", 0) == trainer.global_rank])
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the module as it was."""
@@ -243,6 +258,8 @@ class RecurrentCallback(ContinuingCallback):
         core = self._find_core(module)
         self._stretch = site, start, length = stretch_of(batch)
         row, position = torch.arange(len(site)), torch.from_numpy(length - 1)
+        if trainer.world_size > 1 and batch_idx == 0 and self.evaluation == "stateful":
+            check_series_are_whole(trainer, dataloader_idx, type(self).__name__)
         if self._carried is None:
             self._carried = CarriedState(sum(core.sizes.values()))
         if batch_idx == 0 or self.evaluation == "independent":
@@ -310,16 +327,6 @@ class RecurrentCallback(ContinuingCallback):
             if series.done:
                 done = max(series.done.values(), key=lambda one: one.runs)
                 self.sweeps = done if self.sweeps is None else self.sweeps + done
-
-
-def refuse_many_processes(trainer: pl.Trainer, owner: str) -> None:
-    """Refuse to run in several processes, of which each would see a part of the windows.
-
-    Raises:
-        MPTTError: there are several.
-    """
-    if trainer.world_size > 1:
-        raise MPTTError(f"{owner} runs in one process, found {trainer.world_size}; use Trainer(devices=1).")
 
 
 def window_table(trainer: pl.Trainer, windows: WindowIndex | None, owner: str) -> WindowIndex:

@@ -9,9 +9,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from mptt.callbacks.base import refuse_many_processes, stretch_of
+from mptt.callbacks.base import stretch_of
 from mptt.callbacks.continuing import ContinuingCallback
 from mptt.callbacks.lagged import lagged_columns, predictions_of
+from mptt.callbacks.processes import refuse_many_processes
 from mptt.carried import CarriedState
 from mptt.errors import MPTTError
 from mptt.windows import Int64Array

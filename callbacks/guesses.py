@@ -29,7 +29,11 @@ class Guesses:
     def state_dict(self) -> list[dict[str, Any]]:
         """Tensors and plain values."""
         return [
-            {"key": list(key), "rows": rows.tolist(), "guesses": {name: vars(one) for name, one in guesses.items()}}
+            {
+                "key": list(key),
+                "rows": rows.tolist(),
+                "guesses": {name: dict(vars(one)) for name, one in guesses.items()},
+            }
             for key, (rows, guesses) in self._kept.items()
             if guesses
         ]

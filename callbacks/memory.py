@@ -40,6 +40,8 @@ class Memory:
             last batch resumes with neither that epoch's end hook nor the next one's start hook.
         trained: (windows,) bool, on the host: those whose states were filed in this epoch.
         linked: the epoch before which the linkage was last reconstructed; None: never.
+        last_write: (N,) epoch in which a message was last written to; -1: there is none yet.
+        distance, compared: () sum of the distances between messages and writes of this epoch, and their number.
 
     Raises:
         MPTTError: there is no room for the rows.
@@ -68,9 +70,9 @@ class Memory:
         self.epoch = 0
         self.linked: int | None = None
         self.trained = torch.zeros(len(windows), dtype=torch.bool)
-        self._last_write = torch.full((len(windows),), -1, device=storage.device)  # epoch; -1: no message yet
-        self._distance = torch.zeros((), device=storage.device)
-        self._compared = torch.zeros((), device=storage.device)
+        self.last_write = torch.full((len(windows),), -1, device=storage.device)  # epoch; -1: no message yet
+        self.distance = torch.zeros((), device=storage.device)
+        self.compared = torch.zeros((), device=storage.device)
         self._scaled = torch.zeros((), device=storage.device)
         self._refused = Refused(len(windows), storage.device)
 
@@ -121,13 +123,13 @@ class Memory:
         # One refusal for all layers, or their counts would part.
         finite = states.to(self.dtype).isfinite().all(1)
         self._refused.file(rows if writers is None else writers, finite, batch)
-        written = self._last_write.index_select(0, rows)
+        written = self.last_write.index_select(0, rows)
         messages = torch.cat([one.read_rows(rows) for one in self._maps.values()], dim=1)
         distance = torch.linalg.vector_norm(messages.float() - states.float(), dim=1)
-        self._distance += torch.where((written >= 0) & finite, distance, 0.0).sum()
-        self._compared += ((written >= 0) & finite).sum()
+        self.distance += torch.where((written >= 0) & finite, distance, 0.0).sum()
+        self.compared += ((written >= 0) & finite).sum()
         # The largest: of several writes to a row some may be refused.
-        self._last_write.scatter_reduce_(0, rows, torch.where(finite, self.epoch, -1), "amax")
+        self.last_write.scatter_reduce_(0, rows, torch.where(finite, self.epoch, -1), "amax")
         for one, part in zip(self._maps.values(), self.split(states), strict=True):
             one.write_rows(rows, part, finite)
 
@@ -140,30 +142,34 @@ class Memory:
         states = self._bounded(states)
         for one, part in zip(self.maps.values(), self.split(states), strict=True):
             one.link(rows, part)
-        self._last_write[rows.to(self._last_write.device)] = self.epoch
+        self.last_write[rows.to(self.last_write.device)] = self.epoch
 
     def close_epochs_before(self, epoch: int) -> None:
         """Propagate, if the maps still hold the writes of an earlier epoch; else do nothing."""
         if self.epoch < epoch:
             for one in self.maps.values():
                 one.propagate()
-            self._distance.zero_()
-            self._compared.zero_()
+            self.distance.zero_()
+            self.compared.zero_()
             self._scaled.zero_()
             self._refused.close_epoch()
             self.trained.zero_()
             self.epoch = epoch
 
-    def report(self) -> dict[str, Tensor]:
+    def report(self, last_write: Tensor | None = None) -> dict[str, Tensor]:
         """Of the epoch so far: `share` of windows with a message, their mean `age` in epochs, the mean `distance`.
 
         Also the number of states `refused` and, with `max_norm`, `scaled` down.
+
+        Args:
+            last_write: (N,) in place of this memory's own, which may know of some rows only.
         """
         self._settle()
-        has = self._last_write >= 0
-        age = torch.where(has, self.epoch - self._last_write, 0).sum() / has.sum().clamp(min=1)
+        last_write = self.last_write if last_write is None else last_write
+        has = last_write >= 0
+        age = torch.where(has, self.epoch - last_write, 0).sum() / has.sum().clamp(min=1)
         # Summed as norms; told as root mean squares over the units.
-        distance = self._distance / self._compared.clamp(min=1) / self.state_size**0.5
+        distance = self.distance / self.compared.clamp(min=1) / self.state_size**0.5
         found = {"share": has.float().mean(), "age": age, "distance": distance}
         found["refused"] = self._refused.count.sum().float()
         return found if self.max_norm is None else {**found, "scaled": self._scaled}
@@ -195,9 +201,9 @@ class Memory:
             "epoch": self.epoch,
             "linked": self.linked,
             "trained": self.trained,
-            "last_write": self._last_write,
-            "distance": self._distance,
-            "compared": self._compared,
+            "last_write": self.last_write,
+            "distance": self.distance,
+            "compared": self.compared,
             "scaled": self._scaled,
             "refused": self.refused.state_dict(),
         }
@@ -214,9 +220,9 @@ class Memory:
             one.load_state_dict(state["maps"][name])
         self.epoch, self.linked = state["epoch"], state["linked"]
         self.trained.copy_(state.get("trained", torch.zeros(1, dtype=torch.bool)))
-        self._last_write.copy_(state["last_write"])
-        self._distance.copy_(state["distance"])
-        self._compared.copy_(state["compared"])
+        self.last_write.copy_(state["last_write"])
+        self.distance.copy_(state["distance"])
+        self.compared.copy_(state["compared"])
         # A checkpoint of before they were counted has none.
         self._scaled.copy_(state.get("scaled", torch.zeros(())))
         self._refused.load_state_dict(state.get("refused"))

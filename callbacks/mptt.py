@@ -21,7 +21,9 @@ from mptt.callbacks.hotstart import Missing, States
 from mptt.callbacks.linkage import link, linking_step
 from mptt.callbacks.lost import refused_message
 from mptt.callbacks.memory import Memory
+from mptt.callbacks.processes import Processes, repeats_last_row
 from mptt.callbacks.refused import Losses
+from mptt.callbacks.shared import SYNCS, SharedMemory, Sync, choose_sync
 from mptt.errors import MPTTError, MPTTWarning
 from mptt.keymap import Links
 from mptt.statemap import StateMap
@@ -68,6 +70,9 @@ class MPTTCallback(RecurrentCallback):
     filed their states before the checkpoint do not file them a second time, so that none counts double, and a warning
     says so; their weights are trained twice, and the windows of the rest not in that epoch.
 
+    With DDP, the processes' memories are kept together as `sync` says, and samples that Lightning's sampler repeats, so
+    that all processes have as many, are trained on and not filed.
+
     Args:
         delta: weight of the earlier epochs' message against this epoch's writes, in number of writes.
         zero_init_epochs: first epochs in which windows start from zeros (and write).
@@ -97,6 +102,10 @@ class MPTTCallback(RecurrentCallback):
             else through `validation_step`, with logging off.
         on_mismatch: what to do with a checkpoint's memory of other windows, layers or state size: "error", or "reset":
             warn, and start with an empty one.
+        sync: of several processes: "step", each files the writes of all, and the memories are equal at any time;
+            "epoch", each reads its own writes, and all are brought together at the end of an epoch; "none", no message
+            passes, for a DataModule that gives each process whole sites. By default "none" for
+            `SeriesDataModule(shard="site")`, else "step".
 
     Attributes:
         memory: the StateMap; with several recurrent layers a dict of them, by name of the layer. From the start of fit.
@@ -110,6 +119,7 @@ class MPTTCallback(RecurrentCallback):
     """
 
     trains = True
+    trains_in_many = True
 
     def __init__(
         self,
@@ -132,6 +142,7 @@ class MPTTCallback(RecurrentCallback):
         max_refused: int | None = None,
         max_norm: float | None = None,
         on_mismatch: Literal["error", "reset"] = "error",
+        sync: Sync | None = None,
     ) -> None:
         super().__init__(rnn, state_size, windows, evaluation, tolerance, max_sweeps, initial_states, missing_states)
         counts = {"zero_init_epochs": zero_init_epochs, "warmup_epochs": warmup_epochs, "refresh_every": refresh_every}
@@ -144,6 +155,8 @@ class MPTTCallback(RecurrentCallback):
             raise MPTTError(f"max_norm is a finite norm above 0, or None, found {max_norm}.")
         self.max_refused = max_refused
         self.max_norm = max_norm
+        if sync is not None and sync not in SYNCS:
+            raise MPTTError(f"sync is {', '.join(SYNCS)} or None, found {sync!r}.")
         self.delta = delta
         self.zero_init_epochs = zero_init_epochs
         self.warmup_epochs = warmup_epochs
@@ -159,6 +172,8 @@ class MPTTCallback(RecurrentCallback):
         if on_mismatch not in ("error", "reset"):
             raise MPTTError(f'on_mismatch is "error" or "reset", found {on_mismatch!r}.')
         self.on_mismatch = on_mismatch
+        self.sync = sync
+        self._shared: SharedMemory | None = None  # where there are several processes
         self._memory: Memory | None = None
         self._saved: dict[str, Any] | None = None
         self._ids: Tensor = torch.empty(0, dtype=torch.int64)
@@ -205,6 +220,11 @@ class MPTTCallback(RecurrentCallback):
             self._memory = Memory(windows, sizes, self.delta, storage, dtype, pl_module.device, self.max_norm)
             self._warned_of_repeats = False
         self._losses = Losses()
+        self._shared = None
+        if trainer.world_size > 1:
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            sync, owner = choose_sync(self.sync, data, windows, trainer.world_size)
+            self._shared = SharedMemory(self._ready(), Processes(trainer), sync, owner)
         rank_zero_info(f"MPTT memory: {self.memory_report}")
         self._ask_for_links(trainer)
         self._restore()
@@ -235,6 +255,9 @@ class MPTTCallback(RecurrentCallback):
         row, self._target, position = memory.keymap.unpack(batch, ids)
         if self._repeated == memory.epoch:
             row, self._target, position = self._not_twice(memory, ids, (row, self._target, position))
+        if self._shared is not None and repeats_last_row(trainer, batch_idx):
+            once = row != len(ids) - 1
+            row, self._target, position = row[once], self._target[once], position[once]
         self._writers = ids[row]
         if memory.epoch >= max(self.zero_init_epochs, self.warmup_epochs):
             initial = memory.read_rows(ids)
@@ -249,9 +272,13 @@ class MPTTCallback(RecurrentCallback):
         """Write: file the states of the forward pass that trained the batch."""
         states = self._finish_training(pl_module, outputs)
         memory = self._ready()
-        if states is not None and memory.epoch >= self.warmup_epochs:
-            memory.write_rows(self._target, states, self._writers, batch_idx)
-            memory.trained[self._ids] = True
+        if memory.epoch >= self.warmup_epochs:
+            if self._shared is not None:
+                self._shared.write_rows(self._target, states, self._writers, batch_idx)
+            elif states is not None:
+                memory.write_rows(self._target, states, self._writers, batch_idx)
+            if states is not None:
+                memory.trained[self._ids] = True
         self._losses.keep(outputs, self._ids, batch_idx)
         if self.max_refused is not None and (batch_idx + 1) % _LOOK_EVERY == 0:
             self._stop_if_too_many(trainer, pl_module, memory)
@@ -261,8 +288,16 @@ class MPTTCallback(RecurrentCallback):
         super().on_train_epoch_end(trainer, pl_module)
         memory = self._ready()
         self._say_what_was_refused(trainer, pl_module, memory)
-        pl_module.log_dict({f"mptt/{name}": value for name, value in memory.report().items()})
+        if self._shared is not None:
+            self._shared.bring_together()
+        report = memory.report() if self._shared is None else self._shared.report()
+        pl_module.log_dict({f"mptt/{name}": value for name, value in report.items()}, sync_dist=True)
         memory.close_epochs_before(trainer.current_epoch + 1)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the memory be whole in every process."""
+        if self._shared is not None:
+            self._shared.bring_rows_together()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Propagate where a checkpoint of the very last batch left nothing to train, and so no epoch to end."""
@@ -284,7 +319,7 @@ class MPTTCallback(RecurrentCallback):
         """Put the memory into the checkpoint."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         if self._memory is not None:
-            checkpoint[_SAVED] = self._memory.state_dict()
+            checkpoint[_SAVED] = (self._shared or self._memory).state_dict()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -330,6 +365,8 @@ class MPTTCallback(RecurrentCallback):
             differs = self._ready().differences(saved) if self.on_mismatch == "reset" else []
             if not differs:
                 self._ready().load_state_dict(saved)
+                if self._shared is not None:
+                    self._shared.loaded()
                 return
         self._guesses = Guesses()
         warnings.warn(
@@ -361,10 +398,14 @@ class MPTTCallback(RecurrentCallback):
 
     def _open_epoch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         memory = self._ready()
+        if self._shared is not None and memory.epoch < trainer.current_epoch:
+            self._shared.bring_together()
         memory.close_epochs_before(trainer.current_epoch)
         if self._link_is_due(memory):
             batches = self._series_batches(trainer)
             link(trainer, module, self._find_core(module), memory, batches, self.parallel, self._guesses)
+            if self._shared is not None:
+                self._shared.share_links()
 
     def _link_is_due(self, memory: Memory) -> bool:
         epoch, reads_from = memory.epoch, max(self.zero_init_epochs, self.warmup_epochs, 1)
@@ -381,7 +422,11 @@ class MPTTCallback(RecurrentCallback):
             warnings.warn(said, MPTTWarning, stacklevel=2)
 
     def _stop_if_too_many(self, trainer: pl.Trainer, module: pl.LightningModule, memory: Memory) -> None:
-        if self.max_refused is not None and (total := memory.refused.total) > self.max_refused:
+        if self.max_refused is None:
+            return
+        # All processes look at once, and stop together.
+        total = memory.refused.total if self._shared is None else self._shared.refused()
+        if total > self.max_refused:
             said = refused_message(trainer, module, memory.windows, memory.refused, self._losses)
             raise MPTTError(
                 f"{total} state(s) were not finite in this training, more than max_refused={self.max_refused}."

@@ -10,10 +10,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from mptt.callbacks.base import refuse_many_processes, window_ids, window_table
+from mptt.callbacks.base import window_ids, window_table
 from mptt.callbacks.epochs import epoch_generator, go_on, training_progress
 from mptt.callbacks.lagged import lagged_columns, predictions_of
 from mptt.callbacks.namespaces import Callback
+from mptt.callbacks.processes import refuse_many_processes
 from mptt.errors import MPTTError
 from mptt.windows import WindowIndex
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from mptt.datamodules.batching.batches import (
     cut_windows,
     warn_of_empty_lanes,
 )
+from mptt.datamodules.batching.dealing import part_of, process_of, window_owners
 from mptt.datamodules.batching.loading import at_once, evaluation_loader, training_loader
 from mptt.datamodules.batching.predictions import on_calendar, place_observations, place_predictions
+from mptt.datamodules.batching.resuming import TrainingLoader
 from mptt.datamodules.batching.room import room_for_sites
 from mptt.datamodules.batching.scaled import ScaledSeries
 from mptt.datamodules.batching.stretches import (
@@ -49,12 +51,12 @@ from mptt.datamodules.preparing.standardised import Scalers
 from mptt.datamodules.preparing.survey import PartSurvey
 from mptt.datamodules.reading.choosing import complete_sites
 from mptt.datamodules.reading.opening import open_dataset
-from mptt.datamodules.settings import Evaluation, LaggedTarget, TargetScaling, as_names, check_settings
+from mptt.datamodules.settings import Evaluation, LaggedTarget, Shard, TargetScaling, as_names, check_settings
 from mptt.errors import MPTTError
 from mptt.fingerprint import fingerprint
 from mptt.keymap import KeyMap
 from mptt.timeline import Timeline
-from mptt.windows import WindowIndex
+from mptt.windows import Int64Array, WindowIndex
 
 HOST = ("window", "site", "start", "length", "links", "links_of")
 
@@ -106,7 +108,9 @@ class SeriesDataModule(LightningDataModule):
             only nn.RNN, nn.GRU and nn.LSTM are evaluated in parallel (see `mptt.callbacks.MPTTCallback`).
         seed: of the shuffling; None: the one that seed_everything set.
         num_workers: processes that cut batches; data in memory need none, and others take none.
-        memory: GiB for the series, by default half of what is free; more are read as batches need them.
+        memory: GiB for the series, a process; by default half of what is free; more are read as batches need them.
+        shard: what several processes (DDP) divide in training: "window", any has any; or each "site" as a whole,
+            balanced by windows, so that no message goes from one to another. In evaluation they always divide sites.
 
     Attributes:
         windows: from `setup` on, as all of these; the WindowIndex of the training part, its starts counted in the part.
@@ -173,6 +177,7 @@ class SeriesDataModule(LightningDataModule):
         seed: int | None = None,
         num_workers: int = 0,
         memory: float | None = None,
+        shard: Shard = "window",
     ) -> None:
         super().__init__()
         self.inputs, self.targets = as_names("inputs", inputs), as_names("targets", targets)
@@ -187,6 +192,7 @@ class SeriesDataModule(LightningDataModule):
         self.batch_size, self.order, self.evaluation = batch_size, order, evaluation
         self.chunk, self.sites_at_once, self.seed = chunk, sites_at_once, seed
         self.stretches_at_once, self.num_workers, self.memory = stretches_at_once, num_workers, memory
+        self.shard = shard
         check_settings(self)
         check_within(window, evaluation_stride=evaluation_stride)
         self.evaluation_stride = max(window // 2, 1) if evaluation_stride is None else evaluation_stride
@@ -268,7 +274,8 @@ class SeriesDataModule(LightningDataModule):
         dataset, cuts = self._open()
         preparation = Preparation(dataset, self.inputs, self.targets, cuts, self.derive, self.fills, self.train_steps)
         row = row_bytes(len(preparation.columns), len(self.targets), self.lagged_target != "none")
-        room = Room.beside(dataset, self.needed, row, self.memory)
+        here = 1 if self.trainer is None else self.trainer.num_devices  # processes of this machine
+        room = Room.beside(dataset, self.needed, row, self.memory, here)
         self._records = Records(preparation, room.steps)  # derives and fills, too
         found, self.filled = self._records.survey, self._records.filled
         self.notes += filled_lines(self.filled)
@@ -289,10 +296,17 @@ class SeriesDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of windows, in the order asked for."""
-        series, part = self._ready(), self.parts["train"]
-        settings = self.order, self.batch_size, self.predict_last_n, self.seed, self.num_workers
-        loader = training_loader(series, part, self.windows, *settings, self.keymap)
-        loader.trained = self._trained
+        series, part, process = self._ready(), self.parts["train"], process_of(self.trainer)
+        seed, owner = self.seed, None
+        if process.size > 1:
+            assert self.trainer is not None
+            # One order for all processes, each of which has a seed of its own where none was set.
+            seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**31 if seed is None else seed)
+            owner = window_owners(self.windows, process.size) if self.shard == "site" else None
+        settings = self.order, self.batch_size, self.predict_last_n, seed, self.num_workers
+        loader = training_loader(series, part, self.windows, *settings, self.keymap, process, owner)
+        if isinstance(loader, TrainingLoader):
+            loader.trained = self._trained
         return loader
 
     def _trained(self) -> int | None:
@@ -316,20 +330,23 @@ class SeriesDataModule(LightningDataModule):
 
     def series_dataloader(self) -> DataLoader[Batch]:
         """The training part, each series once and in order: what linkage reconstruction walks along."""
-        return evaluation_loader(self._in_order("train", warmup=0), self.num_workers)
+        return self._dealt("train", lambda part: self._in_order(part, warmup=0))
 
     def evaluation_dataloader(self, part: str) -> DataLoader[Batch]:
         """One of the parts, as `evaluation` says."""
         if part not in PARTS:
             raise MPTTError(f"There is no part {part!r}; parts are {', '.join(PARTS)}.")
-        series, stretch, warmup = self._ready(), self.parts[part], 0 if part == "train" else self.warmup
+        series, warmup = self._ready(), 0 if part == "train" else self.warmup
         if self.evaluation == "sequential":
-            stretches = self._in_order(part, warmup)
-        else:
-            rows = at_once(series, self.batch_size if self.evaluation == "independent" else self.sites_at_once)
-            cut = conditional_stretches if self.evaluation == "conditional" else independent_stretches
-            stretches = cut(series, stretch, rows, self.window, self.evaluation_stride, warmup)
-        return evaluation_loader(stretches, self.num_workers)
+            return self._dealt(part, lambda part: self._in_order(part, warmup))
+        rows = at_once(series, self.batch_size if self.evaluation == "independent" else self.sites_at_once)
+        cut = conditional_stretches if self.evaluation == "conditional" else independent_stretches
+        return self._dealt(part, lambda part: cut(series, part, rows, self.window, self.evaluation_stride, warmup))
+
+    def window_owners(self, processes: int) -> Int64Array:
+        """(N,) the process of each window, where whole sites are dealt out (`shard="site"`)."""
+        self._ready()
+        return window_owners(self.windows, processes)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch, but for the integers that say what it holds: callbacks look them up on the host.
@@ -387,11 +404,19 @@ class SeriesDataModule(LightningDataModule):
         assert self._series is not None
         return self._series
 
-    def _in_order(self, part: str, warmup: int) -> Stretches:
+    def _dealt(self, name: str, cut: Callable[[Part], Stretches]) -> DataLoader[Batch]:
+        """The stretches of a part that this process has; of one without a site, a batch that does not count."""
+        self._ready()
+        part, process = self.parts[name], process_of(self.trainer)
+        own = part_of(part, process, self.windows if name == "train" else None) if process.size > 1 else part
+        idle = not len(own)
+        return evaluation_loader(cut(part if idle else own), self.num_workers, process, idle)
+
+    def _in_order(self, part: Part, warmup: int) -> Stretches:
         series = self._ready()
         rows = at_once(series, self.sites_at_once)
-        found = sequential_stretches(series, self.parts[part], rows, self.chunk, warmup, self.stretches_at_once)
-        found.timeline = self._timeline(self.parts[part])
+        found = sequential_stretches(series, part, rows, self.chunk, warmup, self.stretches_at_once)
+        found.timeline = self._timeline(part)
         return found
 
     def _timeline(self, part: Part) -> Timeline:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 Evaluation = Literal["sequential", "independent", "conditional"]
 LaggedTarget = Literal["none", "step", "window"]
 TargetScaling = Literal["global", "site"]
+Shard = Literal["window", "site"]
 
 _CHOICES = {
     "order": Order,
+    "shard": Shard,
     "evaluation": Evaluation,
     "lagged_target": LaggedTarget,
     "target_scaling": TargetScaling,

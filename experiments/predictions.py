@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 import xarray as xr
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from mptt.experiments import figures
 from mptt.files import written_whole
@@ -32,7 +32,11 @@ def score_table(predictions: xr.Dataset) -> pd.DataFrame:
     rows = []
     for target in figures.targets_of(predictions):
         simulated, observed = (torch.from_numpy(predictions[name].values) for name in (target, f"{target}_observed"))
-        metrics = MetricCollection({name: metric(len(simulated)) for name, metric in METRICS.items()})
+        each: dict[str, Metric | MetricCollection] = {name: make(len(simulated)) for name, make in METRICS.items()}
+        for metric in each.values():
+            # One process of several may ask for this table, and has all predictions.
+            metric.distributed_available_fn = lambda: False
+        metrics = MetricCollection(each)
         mask = torch.from_numpy(scored.values) & ~observed.isnan()
         metrics.update(simulated, observed, site=torch.arange(len(simulated)), mask=mask)
         scores = {name: np.atleast_1d(values.numpy()) for name, values in metrics.compute().items()}

@@ -71,7 +71,8 @@ class EpochTable(pl.Callback):
         row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         row |= {"train_seconds": total - self._aside, "epoch_seconds": total}
         self._rows.append(row | {name: float(value) for name, value in trainer.callback_metrics.items()})
-        write_atomically(self.path, pd.DataFrame(self._rows).to_csv(index=False))
+        if trainer.is_global_zero:
+            write_atomically(self.path, pd.DataFrame(self._rows).to_csv(index=False))
 
 
 class BestAndLast(pl.callbacks.Checkpoint):
@@ -145,7 +146,7 @@ class RunLog(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Open the log."""
-        if stage != "fit" or self._handler is not None:
+        if stage != "fit" or self._handler is not None or not trainer.is_global_zero:
             return
         path = self.folder / "log.txt"
         try:
@@ -233,13 +234,25 @@ class PredictionRecord(pl.Callback):
             self._predicted.append(predicted.cpu())
             self._batches.append({key: batch[key].cpu() for key in ("site", "start", "keep")})
 
+    def _brought_together(self, trainer: pl.Trainer) -> bool:
+        """Whether this is the process that writes, which then has what every process predicted of its own sites."""
+        if trainer.world_size > 1:
+            found: list[Any] = [None] * trainer.world_size
+            own = self._predicted, self._batches
+            torch.distributed.gather_object(own, found if trainer.is_global_zero else None)
+            pairs = [pair for each in found if each is not None for pair in zip(*each, strict=True)]
+            # A process without a site ran one of another's, for nothing.
+            pairs = [pair for pair in pairs if pair[1]["keep"].any()]
+            self._predicted, self._batches = [value for value, _ in pairs], [batch for _, batch in pairs]
+        return trainer.is_global_zero
+
     # The same for predict; Lightning names a hook for each.
     on_predict_start = on_test_start
     on_predict_batch_end = on_test_batch_end
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the predictions, score them, and draw."""
-        predictions = self._write(trainer, pl_module)
+        predictions = self._write(trainer, pl_module) if self._brought_together(trainer) else None
         if predictions is not None:
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             steps = step_errors(predictions, data, self._predicted, self._batches)
@@ -254,7 +267,8 @@ class PredictionRecord(pl.Callback):
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the predictions."""
-        self._write(trainer, pl_module)
+        if self._brought_together(trainer):
+            self._write(trainer, pl_module)
         self._predicted, self._batches = [], []
 
     def _write(self, trainer: pl.Trainer, module: pl.LightningModule) -> xr.Dataset | None:

@@ -117,7 +117,7 @@ class SequenceRegressor(pl.LightningModule):
         prediction = self(batch["x"])
         squared = (prediction - batch["y"]).square() * batch["mask"]
         loss = squared.sum() / batch["mask"].sum().clamp(min=1)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(squared))
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(squared), sync_dist=True)
         return {"loss": loss, "prediction": prediction.detach()}
 
     def on_validation_epoch_start(self) -> None:
@@ -143,14 +143,18 @@ class SequenceRegressor(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the scores."""
         scores = self._metrics.compute()
-        self.log("val_loss", self._squared / self._observed, prog_bar=True)
-        self.log_dict({f"val_{name}": values.nanmedian() for name, values in scores.items()})
+        # Of all processes, of which each has sites of its own.
+        squared, observed = (
+            self.trainer.strategy.reduce(one, reduce_op="sum") for one in (self._squared, self._observed)
+        )
+        self.log("val_loss", squared / observed, prog_bar=True, sync_dist=True)
+        self.log_dict({f"val_{name}": values.nanmedian() for name, values in scores.items()}, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
         """Keep the scores of each site, log their medians."""
         scores = self._metrics.compute()
         self.test_scores = {name: self._by_target(values).cpu() for name, values in scores.items()}
-        self.log_dict({f"test_{name}": values.nanmedian() for name, values in scores.items()})
+        self.log_dict({f"test_{name}": values.nanmedian() for name, values in scores.items()}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the scheduler if there is one."""

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import BatchSampler, Sampler
 
 from mptt.datamodules.batching.batches import LaneBatches, Order, ShuffleSampler, epoch_generator
+from mptt.datamodules.batching.dealing import DealtBatches, DealtOut, Process, dealt_order
 from mptt.datamodules.batching.resuming import EpochBatches
 from mptt.datamodules.batching.stored import StoredSeries
 from mptt.datamodules.batching.stretches import Stretches
@@ -94,6 +95,27 @@ def _batches(windows: WindowIndex, order: Order, batch_size: int, seed: int) -> 
         return LaneBatches(windows, batch_size)
     ids = range(len(windows)) if order == "sequential" else ShuffleSampler(len(windows), seed)
     return BatchSampler(ids, batch_size, drop_last=False)
+
+
+def dealt_training_order(
+    series: FlatSeries,
+    windows: WindowIndex,
+    order: Order,
+    batch_size: int,
+    seed: int,
+    process: Process,
+    owner: Int64Array | None,
+) -> dict[str, Any]:
+    """The same for one of several processes; the seed is the same in all."""
+    dealt_order(order)
+    ids: Any = ShuffleSampler(len(windows), seed)
+    if isinstance(series, StoredSeries):
+        ids = SiteBlocks(windows, block_size(series.capacity), seed)
+    batches: Any = DealtBatches(ids, batch_size, process, owner)
+    if isinstance(series, StoredSeries):
+        batches = ReadAhead(batches, lambda ids: windows.site[ids], series)
+    # Lightning looks at the sampler, which it cannot where batches have one of their own.
+    return {"batch_size": None, "sampler": DealtOut(batches, process)}
 
 
 def stored_batches(windows: WindowIndex, order: Order, batch_size: int, seed: int, capacity: int) -> Sampler[list[int]]:

@@ -69,8 +69,8 @@ class TrainingWindows(Dataset[Batch]):
             **(self.keymap.pack(window) if self.keymap is not None else {}),
         }
 
-    def __getitem__(self, index: int) -> Batch:
-        return self.__getitems__([index])
+    def __getitem__(self, index: int | Sequence[int]) -> Batch:
+        return self.__getitems__([index] if isinstance(index, int) else index)
 
 
 class TrainingSeries(Dataset[Batch]):
@@ -105,8 +105,8 @@ class TrainingSeries(Dataset[Batch]):
             "window": window,
         }
 
-    def __getitem__(self, index: int) -> Batch:
-        return self.__getitems__([index])
+    def __getitem__(self, index: int | Sequence[int]) -> Batch:
+        return self.__getitems__([index] if isinstance(index, int) else index)
 
 
 class ShuffleSampler(Sampler[int]):

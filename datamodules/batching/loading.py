@@ -7,15 +7,16 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mptt.datamodules.batching.ahead import evaluation_order, training_order
+from mptt.datamodules.batching.ahead import dealt_training_order, evaluation_order, training_order
 from mptt.datamodules.batching.batches import Batch, Order, TrainingSeries, TrainingWindows
+from mptt.datamodules.batching.dealing import DealtOut, Process, numbers
 from mptt.datamodules.batching.resuming import TrainingLoader
 from mptt.datamodules.batching.stored import StoredSeries
-from mptt.datamodules.batching.stretches import Stretches
+from mptt.datamodules.batching.stretches import Stretches, Uncounted
 from mptt.datamodules.preparing.flat import FlatSeries
 from mptt.datamodules.preparing.parts import Part
 from mptt.keymap import KeyMap
-from mptt.windows import WindowIndex
+from mptt.windows import Int64Array, WindowIndex
 
 Loader = TypeVar("Loader", bound=DataLoader[Batch])
 
@@ -30,7 +31,9 @@ def training_loader(
     seed: int | None,
     num_workers: int,
     keymap: KeyMap | None = None,
-) -> TrainingLoader:
+    process: Process = Process(0, 1),  # noqa: B008
+    owner: Int64Array | None = None,
+) -> DataLoader[Batch]:
     """Batches of windows.
 
     Args:
@@ -43,6 +46,8 @@ def training_loader(
         seed: of the shuffling; None: torch's.
         num_workers: processes that cut batches.
         keymap: of the windows, where batches are to bring their links.
+        process: that trains, of how many; of several, all need the same seed.
+        owner: (N,) the process of each window; None: any may have any.
     """
     dataset: TrainingWindows | TrainingSeries
     if order == "series":
@@ -50,13 +55,33 @@ def training_loader(
     else:
         dataset = TrainingWindows(series, part, windows, last, keymap)
     seed = torch.initial_seed() % 2**31 if seed is None else seed
+    if process.size > 1:
+        dealt = dealt_training_order(series, windows, order, batch_size, seed, process, owner)
+        return _loader(DataLoader, dataset, num_workers, **dealt)
     batches = training_order(series, windows, order, batch_size, seed)
     return _loader(TrainingLoader, dataset, num_workers, batch_sampler=batches)
 
 
-def evaluation_loader(stretches: Stretches, num_workers: int) -> DataLoader[Batch]:
-    """Batches of evaluation, in order."""
-    return _loader(DataLoader, stretches, num_workers, batch_size=None, sampler=evaluation_order(stretches))
+def evaluation_loader(
+    stretches: Stretches,
+    num_workers: int,
+    process: Process = Process(0, 1),  # noqa: B008
+    idle: bool = False,
+) -> DataLoader[Batch]:
+    """Batches of evaluation, in order.
+
+    Args:
+        stretches: of the sites that this process has.
+        num_workers: processes that cut batches.
+        process: that evaluates, of how many.
+        idle: whether it has no site, and the stretches are another's: the first batch, none of which counts.
+    """
+    if idle:
+        return _loader(DataLoader, Uncounted(stretches), 0, batch_size=None, sampler=DealtOut(range(1), process))
+    order: Any = evaluation_order(stretches)
+    if process.size > 1:
+        order = DealtOut(numbers(order, len(stretches)), process)
+    return _loader(DataLoader, stretches, num_workers, batch_size=None, sampler=order)
 
 
 def at_once(series: FlatSeries, sites: int) -> int:

@@ -80,6 +80,24 @@ class Stretches(Dataset[Batch]):
         }
 
 
+class Uncounted(Dataset[Batch]):
+    """The first batch of other stretches, with nothing in it to score or to keep.
+
+    For a process that has no site of its own: every process must run the module at least once, or those that wait for
+    it wait for ever.
+    """
+
+    def __init__(self, stretches: Stretches) -> None:
+        self.stretches = stretches
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Batch:
+        batch = self.stretches[index]
+        return batch | {name: torch.zeros_like(batch[name]) for name in ("mask", "keep")}
+
+
 def sequential_stretches(
     series: FlatSeries, part: Part, sites_at_once: int, chunk: int | None, warmup: int, stretches_at_once: int = 1
 ) -> Stretches:

@@ -24,9 +24,9 @@ def check_memory(memory: Any) -> None:
         raise MPTTError(f"memory is a number of GiB above 0, or None for half of what is free; found {memory!r}.")
 
 
-def memory_for_series(memory: float | None) -> int:
-    """Bytes: so many GiB, or half of what is free."""
-    return int(free_memory() // 2 if memory is None else memory * GIB)
+def memory_for_series(memory: float | None, processes: int = 1) -> int:
+    """Bytes: so many GiB, or half of what is free, which several processes of a machine share."""
+    return int(free_memory() // 2 // processes if memory is None else memory * GIB)
 
 
 def row_bytes(inputs: int, targets: int, lagged: bool) -> int:
@@ -49,10 +49,15 @@ class Room:
     loaded: bool
 
     @classmethod
-    def beside(cls, dataset: xr.Dataset, names: Iterable[str], row: int, memory: float | None) -> Room:
-        """For series of these variables, those of them that the data set has: `memory` GiB, or half of what is free."""
+    def beside(
+        cls, dataset: xr.Dataset, names: Iterable[str], row: int, memory: float | None, processes: int = 1
+    ) -> Room:
+        """For series of these variables, those of them that the data set has: `memory` GiB, or half of what is free.
+
+        Several processes of a machine share what is free.
+        """
         loaded = all(dataset[name].variable._in_memory for name in names if name in dataset.variables)
-        return cls(row, memory_for_series(memory), loaded)
+        return cls(row, memory_for_series(memory, processes), loaded)
 
     @property
     def steps(self) -> int | None:

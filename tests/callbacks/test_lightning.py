@@ -37,6 +37,7 @@ from mptt.callbacks import (
     ConditionalCallback,
     MPTTCallback,
     ScheduledSamplingCallback,
+    StatefulCallback,
 )
 from mptt.datamodules import SeriesDataModule
 
@@ -349,13 +350,19 @@ def test_validation_under_inference_mode_and_without_give_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    "make",
-    [lambda: MPTTCallback(windows=WINDOWS), ScheduledSamplingCallback, ConditionalCallback, ClosedLoopCallback],
-    ids=["mptt", "sampling", "conditional", "closed loop"],
+    ("make", "found"),
+    [
+        (lambda: MPTTCallback(windows=WINDOWS), "with DDP.*found SingleDeviceStrategy with 2 processes"),
+        (ClosedLoopCallback, "with DDP.*found SingleDeviceStrategy with 2 processes"),
+        (ScheduledSamplingCallback, "runs in one process, found 2"),
+        (ConditionalCallback, "runs in one process, found 2"),
+        (StatefulCallback, "runs in one process, found 2"),
+    ],
+    ids=["mptt", "closed loop", "sampling", "conditional", "stateful"],
 )
-def test_several_processes_are_refused(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_are_refused(make: Any, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pl.Trainer, "world_size", 2)
-    with pytest.raises(MPTTError, match="runs in one process, found 2"):
+    with pytest.raises(MPTTError, match=found):
         quiet_trainer([make()]).fit(Regressor(), loader(shuffles(1)))
 
 
