@@ -1,5 +1,6 @@
 """The measures of the memory measure what they say."""
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -50,5 +51,10 @@ def test_ram_is_what_tensors_take_and_not_what_is_mapped(tmp_path):
 
 @linux
 def test_the_life_of_a_memory_takes_little_more_than_its_tables(tmp_path):
-    assert 0.9 < life(50_000, "cpu", torch.float32, str(tmp_path)) < 2
-    assert life(50_000, "disk", torch.float32, str(tmp_path)) < 0.9
+    # In processes of their own: room that another test left free would not be seen to be taken.
+    shares = {}
+    for where in ("cpu", "disk"):
+        with multiprocessing.get_context("spawn").Pool(1) as process:
+            shares[where] = process.apply(life, (50_000, where, torch.float32, str(tmp_path)))
+    assert 0.9 < shares["cpu"] < 2
+    assert shares["disk"] < 0.9
