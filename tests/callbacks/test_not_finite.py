@@ -220,8 +220,8 @@ def test_a_row_with_a_refused_and_a_good_write_is_as_old_as_the_good_one() -> No
         memory = memory_of()
         states = torch.stack([torch.ones(3), torch.full((3,), torch.nan)])[order]
         memory.write_rows(torch.tensor([3, 3]), states)
-        assert memory._last_write[3] == 0
-        assert (memory._last_write >= 0).sum() == 1
+        assert memory.last_write[3] == 0
+        assert (memory.last_write >= 0).sum() == 1
 
 
 class Operations(TorchDispatchMode):
