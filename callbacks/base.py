@@ -67,8 +67,8 @@ class RecurrentCallback(ContinuingCallback):
     """
 
     trains = False  # whether it sets initial states in training
-    _last_prediction = False  # whether the last prediction is carried too
     trains_in_many = False  # and may do so in several processes
+    _last_prediction = False  # whether the last prediction is carried too
 
     def __init__(
         self,
