@@ -1,4 +1,4 @@
-"""The command line: `mptt fit|validate|test|predict|compare|configs|data`."""
+"""The command line: `mptt fit|validate|test|predict|compare|configs|data|memory`."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ mptt: recurrent networks on long climate series, trained with messages through t
   mptt data inspect  PATH               what a data set holds: tables, figure, a configuration to begin with
   mptt data convert  PATH OUT.zarr      the data set as one Zarr store, which is read fast
   mptt data download NAME FOLDER        official archives, checked and unpacked
+  mptt memory COMMAND RUN               what a trained network remembers: `mptt memory --help`
 
 Every setting can be given after the configuration: --strategy RMB-SSIF --trainer.max_epochs 20 --model.hidden_size 64.
 `mptt test --config RUN/config.yaml --inference IIF` evaluates a run another way, into a folder of its own.
@@ -289,6 +290,10 @@ def main(args: Sequence[str] | None = None) -> None:
             auto_cli(compare, args=options, prog="mptt compare", set_defaults={"settings": settings})
         elif command == "data":
             run_data(words[1:])
+        elif command == "memory":
+            from mptt.experiments.memory.commands import run_memory  # which opens runs by means of this module
+
+            run_memory(words[1:])
         elif command in MPTTCLI.subcommands():
             run(words)
         elif command in ("-h", "--help"):
@@ -313,11 +318,11 @@ def _ours(error: BaseException | None) -> BaseException | None:
     return error
 
 
-def run(words: Sequence[str]) -> MPTTCLI:
-    """Run `fit`, `validate`, `test` or `predict`."""
+def run(words: Sequence[str], cli: type[MPTTCLI] = MPTTCLI) -> MPTTCLI:
+    """Run `fit`, `validate`, `test` or `predict`, with a command line of another kind where one is given."""
     # Lightning's own use of torch's pytrees; nothing that a user can act on.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    return MPTTCLI(
+    return cli(
         pl.LightningModule,
         pl.LightningDataModule,
         subclass_mode_model=True,

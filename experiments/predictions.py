@@ -48,7 +48,7 @@ def score_table(predictions: xr.Dataset) -> pd.DataFrame:
 
 
 def save_predictions(predictions: xr.Dataset, path: Path, outdated: Sequence[str] = ()) -> None:
-    """Write predictions as NetCDF, whole or not at all; CF time in whole days or seconds, which hold any calendar.
+    """Write predictions as NetCDF, whole or not at all.
 
     Args:
         predictions: as of a DataModule.
@@ -58,18 +58,34 @@ def save_predictions(predictions: xr.Dataset, path: Path, outdated: Sequence[str
     Raises:
         MPTTError: it cannot be written; what was there before is kept.
     """
-    predictions = predictions.assign_attrs(Conventions="CF-1.10", title="Predictions and observations")
-    predictions["site"].attrs.update(cf_role="timeseries_id", long_name="site")
-    predictions["time"].attrs.update(standard_name="time", long_name="time")
+    write_series(predictions.assign_attrs(title="Predictions and observations"), path, outdated)
+
+
+def write_series(series: xr.Dataset, path: Path, outdated: Sequence[str] = ()) -> None:
+    """Write variables along (site, time) as NetCDF, whole or not at all.
+
+    CF time in whole days or seconds, which hold any calendar.
+
+    Args:
+        series: with `site` and `time`.
+        path: of the file.
+        outdated: names of files beside it that were made from the series of before; removed.
+
+    Raises:
+        MPTTError: it cannot be written; what was there before is kept.
+    """
+    series = series.assign_attrs(Conventions="CF-1.10")
+    series["site"].attrs.update(cf_role="timeseries_id", long_name="site")
+    series["time"].attrs.update(standard_name="time", long_name="time")
     # NetCDF keeps the slash for groups.
-    predictions = predictions.rename({name: str(name).replace("/", "_per_") for name in predictions.data_vars})
-    encoding: dict[str, Any] = {str(name): {"zlib": True, "complevel": 4} for name in predictions.data_vars}
-    clock = predictions["time"].dt
+    series = series.rename({name: str(name).replace("/", "_per_") for name in series.data_vars})
+    encoding: dict[str, Any] = {str(name): {"zlib": True, "complevel": 4} for name in series.data_vars}
+    clock = series["time"].dt
     daily = not ((clock.hour != 0) | (clock.minute != 0) | (clock.second != 0)).any()
     encoding["time"] = {"units": f"{'days' if daily else 'seconds'} since 1900-01-01", "dtype": "int64"}
     with written_whole(path) as draft:
         try:
-            predictions.to_netcdf(draft, encoding=encoding)
+            series.to_netcdf(draft, encoding=encoding)
         except RuntimeError as error:  # of the NetCDF library, for whatever the disk says
             raise OSError(f"{error}") from error
         # Before, so that no kill leaves them beside what they are not of.

@@ -1,0 +1,1 @@
+"""What a trained network remembers, for how long, and where: `mptt memory`."""

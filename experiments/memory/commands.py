@@ -1,0 +1,62 @@
+"""`mptt memory`: what a trained network remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jsonargparse import auto_cli
+
+from mptt.experiments.memory.runs import OpenedRun, open_run
+from mptt.experiments.memory.trajectories import trajectories
+from mptt.experiments.predictions import write_series
+
+
+def run_memory(words: Sequence[str]) -> None:
+    """Run `mptt memory` with the words after it.
+
+    Raises:
+        MPTTError: what a command raises.
+        SystemExit: words that cannot be parsed.
+    """
+    auto_cli(
+        {"states": states},
+        args=list(words) or ["--help"],
+        prog="mptt memory",
+        description="What a trained network remembers, for how long, and where. RUN is the folder of a run, its"
+        " config.yaml, or a configuration, whose run is runs/NAME; what is found goes into RUN/memory.",
+    )
+
+
+def states(
+    run: str,
+    part: str = "test",
+    sites: str | None = None,
+    variables: str | None = None,
+    checkpoint: str = "best",
+    data_root: str | None = None,
+) -> None:
+    """Write the hidden state of every step, beside predictions and observations: RUN/memory/states_PART.nc.
+
+    Args:
+        run: the folder of a run, its config.yaml, or a configuration.
+        part: train, validation or test.
+        sites: names with commas between; all by default.
+        variables: others of the data set to put beside, with commas between.
+        checkpoint: best, last, or a file.
+        data_root: where the data set is now, if it was moved.
+    """
+    opened = opened_of(run, checkpoint, data_root)
+    found = trajectories(opened, part, names_of(sites), names_of(variables) or ())
+    path = opened.folder / "memory" / f"states_{part}.nc"
+    write_series(found.assign_attrs(title=f"Hidden states of {opened.name}, {part} part"), path)
+    print(f"{dict(found.sizes)}, written to {path}")
+
+
+def opened_of(run: str, checkpoint: str, data_root: str | None) -> OpenedRun:
+    """The run that a command is given."""
+    return open_run(run, checkpoint, () if data_root is None else ("--data.root", data_root))
+
+
+def names_of(words: str | None) -> list[str] | None:
+    """Names with commas between; None where none were given."""
+    return None if words is None else [name.strip() for name in words.split(",") if name.strip()]
