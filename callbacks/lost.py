@@ -95,7 +95,7 @@ def refused_message(
     bad, bad_batch, bad_ids = losses.found()
     if not count and not bad:
         return None
-    own = getattr(trainer.datamodule, "windows", None) is windows  # type: ignore[attr-defined]
+    own = getattr(trainer.datamodule, "windows", None) is windows.whole  # type: ignore[attr-defined]
     about = about_places(trainer, "train") if own else None
     said = [f"In epoch {trainer.current_epoch}"]
     if bad:
