@@ -16,7 +16,8 @@ from mptt.errors import MPTTError
 
 AT_ONCE = 65_536  # rows
 
-_REFUSED = ("DeepSpeedStrategy",)  # a kind of DDPStrategy that has only a part of the weights in each process
+# Of these each process has a part of the weights only; DeepSpeed's is a kind of DDPStrategy.
+_REFUSED = ("DeepSpeedStrategy", "FSDPStrategy", "ModelParallelStrategy")
 _INJECTED = ("DistributedSampler", "DistributedSamplerWrapper", "UnrepeatedDistributedSamplerWrapper")
 
 
@@ -111,16 +112,16 @@ class Processes:
 
 
 def check_strategy(trainer: pl.Trainer, owner: str) -> None:
-    """Check that several processes, if there are, each have the whole module.
+    """Check that each process has the whole module.
 
     Raises:
         MPTTError: they do not, or have it in a way that is not known.
     """
     names = [kind.__name__ for kind in type(trainer.strategy).__mro__]
-    if trainer.world_size > 1 and ("DDPStrategy" not in names or set(names) & set(_REFUSED)):
+    if set(names) & set(_REFUSED) or (trainer.world_size > 1 and "DDPStrategy" not in names):
         raise MPTTError(
             f"{owner} runs in several processes with DDP, of which each has the whole module; found {names[0]} with"
-            f' {trainer.world_size} processes. Use Trainer(strategy="ddp"), or devices=1.'
+            f' {trainer.world_size} process(es). Use Trainer(strategy="ddp"), or no strategy and devices=1.'
         )
 
 

@@ -163,8 +163,8 @@ class WindowPart(WindowIndex):
 
     Example:
         >>> part = WindowPart(WindowIndex(site=[0, 1, 1], start=[0, 0, 3], length=6), [1, 2])
-        >>> part, part.rows_of(np.array([2])), part.named([1])
-        (2 of WindowIndex(3 windows, 2 sites, length 6), array([1]), 'window 2 (site 1, start 3)')
+        >>> part, part.rows_of(np.array([2])).tolist(), part.named([1])
+        (2 of WindowIndex(3 windows, 2 sites, length 6), [1], 'window 2 (site 1, start 3)')
     """
 
     def __init__(self, whole: WindowIndex, ids: npt.ArrayLike) -> None:

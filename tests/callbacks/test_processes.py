@@ -359,19 +359,25 @@ def test_evaluation_that_is_dealt_out_batch_by_batch_is_refused(wrapped: bool) -
         check_series_are_whole(Trainer(), 0, "MPTTCallback")  # type: ignore[arg-type]
 
 
-class Sharding(pl.strategies.DDPStrategy):
-    """Stands for one that has a part of the weights in each process."""
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("name", ["FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy"])
+def test_strategies_that_divide_the_module_are_refused(name: str, processes: int) -> None:
+    kind = getattr(pl.strategies, name)
 
-
-Sharding.__name__ = "DeepSpeedStrategy"
-
-
-@pytest.mark.parametrize("strategy", [Sharding, pl.strategies.FSDPStrategy])
-def test_strategies_that_divide_the_module_are_refused(strategy: Any) -> None:
     class Trainer:
-        world_size, strategy, callbacks = 2, None, ()
+        world_size, callbacks = processes, ()
+        # DeepSpeed's is not made without the package of that name.
+        strategy = kind.__new__(kind) if name == "DeepSpeedStrategy" else kind()
 
-    trainer = Trainer()
-    trainer.strategy = strategy.__new__(strategy)
-    with pytest.raises(MPTTError, match=rf'found {strategy.__name__} with 2 processes. Use Trainer\(strategy="ddp"\)'):
-        MPTTCallback().setup(trainer, seeded(Regressor), "fit")  # type: ignore[arg-type]
+    with pytest.raises(MPTTError, match=rf'found {name} with {processes} .*Trainer\(strategy="ddp"\)'):
+        MPTTCallback().setup(Trainer(), seeded(Regressor), "fit")  # type: ignore[arg-type]
+
+
+def test_a_trainer_that_divides_the_module_is_refused() -> None:
+    callback = MPTTCallback()
+    strategy = pl.strategies.ModelParallelStrategy()  # of the three the one that Lightning takes on a CPU
+    trainer = pl.Trainer(strategy=strategy, accelerator="cpu", devices=2, logger=False, enable_checkpointing=False)
+    with pytest.raises(MPTTError, match="found ModelParallelStrategy with 2 "):
+        callback.setup(trainer, seeded(Regressor), "fit")
+    with pytest.raises(ValueError, match="`fsdp` requires a GPU accelerator"):
+        pl.Trainer(strategy="fsdp", accelerator="cpu", devices=2)
