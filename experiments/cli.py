@@ -15,7 +15,6 @@ from jsonargparse import ActionConfigFile, auto_cli  # type: ignore[attr-defined
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities import rank_zero_only
 
 # Imported so that their short class names are known.
 import mptt.datamodules
@@ -214,7 +213,7 @@ class MPTTCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Note what a repetition needs."""
-        if not self.recorded or rank_zero_only.rank:
+        if not self.recorded or not self.trainer.is_global_zero:
             return
         config = self.config["fit"]
         write_atomically(self.run_dir / CONFIG, self._as_written(config))
