@@ -190,7 +190,7 @@ class MPTTCLI(LightningCLI):
         trainer = super().instantiate_trainer(callbacks=callbacks, default_root_dir=self.run_dir, **kwargs)
         # Sharded strategies, and who brings an IO of their own, write otherwise.
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+            trainer.strategy.checkpoint_io = WholeCheckpointIO(self.model)
         return trainer
 
     def _parse_ckpt_path(self) -> None:

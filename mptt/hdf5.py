@@ -23,7 +23,7 @@ from mptt.errors import MPTTError
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _AHEAD = 16  # files that are being tried while the program reads
-SECONDS, BYTES_A_SECOND = 60.0, 2_000_000  # patience with a file: so long, and its size by so many
+SECONDS, BYTES_A_SECOND = 30.0, 2_000_000  # patience with a file: so long, and its size by so many
 _START = "import sys, runpy; path, *sys.path = sys.argv[1:]; runpy.run_path(path, run_name='__main__')"
 
 _Request = tuple[str, tuple[str, ...] | None]  # path, names

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from mptt.errors import MPTTError
 
 FOLDER = Path(__file__).parent.resolve()
+_MOST_VALUES = 100_000
 
 
 def config_names() -> list[str]:
@@ -42,7 +44,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """A configuration as it is written: plain values; tags of YAML that would make Python objects are refused.
 
     Raises:
-        MPTTError: no file, no text, no YAML, or no mapping.
+        MPTTError: no file, no text, no YAML, no mapping, or one that unfolds to more than a configuration can be.
     """
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -53,6 +55,11 @@ def read_config(path: Path) -> dict[str, Any]:
         raise MPTTError(
             f"{path} is no configuration, which is a mapping of names to settings; it holds"
             f" {'nothing' if config is None else type(config).__name__}."
+        )
+    if next(itertools.islice(_unfolded(config), _MOST_VALUES, None), None) is not None:
+        raise MPTTError(
+            f"{path} is no configuration: its aliases (*name) unfold to more than {_MOST_VALUES} values, or one holds"
+            " itself. Write out what they stand for."
         )
     return config
 
@@ -83,6 +90,19 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any], most: int = 5
     differs = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
     more = f" and {len(differs) - most} more" if len(differs) > most else ""
     return ", ".join(f"{key} ({there.get(key)}, now {here.get(key)})" for key in differs[:most]) + more
+
+
+def _unfolded(config: Any) -> Iterator[type]:
+    """The kinds of all values, those in an alias each time that it stands."""
+    left = [iter([config])]
+    while left:
+        for value in left[-1]:
+            yield type(value)
+            if isinstance(value, dict | list):
+                left.append(iter(value.values() if isinstance(value, dict) else value))
+                break
+        else:
+            left.pop()
 
 
 def _first_line(path: Path) -> str:
