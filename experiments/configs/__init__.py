@@ -44,10 +44,11 @@ def read_config(path: Path) -> dict[str, Any]:
     """A configuration as it is written: plain values; tags of YAML that would make Python objects are refused.
 
     Raises:
-        MPTTError: no file, no text, no YAML, no mapping, or one that unfolds to more than a configuration can be.
+        MPTTError: no file, no text, no YAML, a name twice, no mapping, or one that unfolds to more than a
+            configuration can be.
     """
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.load(path.read_text(encoding="utf-8"), _EachOnce)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         said = " ".join(str(error).split())[:300]
         raise MPTTError(f"{path} cannot be read as a configuration, which is YAML of plain values ({said}).") from error
@@ -56,6 +57,9 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path} is no configuration, which is a mapping of names to settings; it holds"
             f" {'nothing' if config is None else type(config).__name__}."
         )
+    for section in ("trainer", "compare"):
+        if not isinstance(value := config.get(section), dict | None):
+            raise MPTTError(f"{path}: {section} is a mapping of names to settings; found {value!r:.100}.")
     if next(itertools.islice(_unfolded(config), _MOST_VALUES, None), None) is not None:
         raise MPTTError(
             f"{path} is no configuration: its aliases (*name) unfold to more than {_MOST_VALUES} values, or one holds"
@@ -90,6 +94,16 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any], most: int = 5
     differs = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
     more = f" and {len(differs) - most} more" if len(differs) > most else ""
     return ", ".join(f"{key} ({there.get(key)}, now {here.get(key)})" for key in differs[:most]) + more
+
+
+class _EachOnce(yaml.SafeLoader):
+    """Plain values; of a name that stands twice YAML would silently take the second."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _unfolded(config: Any) -> Iterator[type]:
