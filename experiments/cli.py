@@ -128,6 +128,9 @@ class MPTTCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the words given, which are the process's own or those of one run of a comparison."""
         self.config = parser.parse_args(args)  # type: ignore[arg-type]
+        seed = self.config[self.config.subcommand].seed_everything
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise MPTTError(f"seed_everything is a number from 0 to {2**32 - 1}, true or false; found {seed}.")
 
     def before_instantiate_classes(self) -> None:
         """Find the run directory, and bring in what the strategy needs of the data."""
@@ -190,7 +193,7 @@ class MPTTCLI(LightningCLI):
         trainer = super().instantiate_trainer(callbacks=callbacks, default_root_dir=self.run_dir, **kwargs)
         # Sharded strategies, and who brings an IO of their own, write otherwise.
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+            trainer.strategy.checkpoint_io = WholeCheckpointIO(self.model)
         return trainer
 
     def _parse_ckpt_path(self) -> None:
