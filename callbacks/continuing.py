@@ -50,7 +50,7 @@ class ContinuingCallback(Callback):
     ) -> None:
         """Take up the random numbers, which somebody's own loader may draw from before training starts."""
         self._run = checkpoint.get(_SAVED) if trainer.state.fn == "fit" else None
-        if self._run is not None and (self._run["validation_due"] or _before_lightning_2_5(trainer)):
+        if self._run is not None and self._run["validation_due"]:
             _begin_validation(checkpoint["loops"]["fit_loop"])
         if self._run is not None and trainer.world_size == 1:
             set_random_state(self._run["random"])
@@ -93,11 +93,6 @@ def _begin_validation(loops: dict[str, Any]) -> None:
     validated["is_last_batch"] = False
     validated["current"] |= dict.fromkeys(validated["current"], 0)
     validated["total"] |= {"ready": 1, "started": 1, "processed": 0, "completed": 0}
-
-
-def _before_lightning_2_5(trainer: pl.Trainer) -> bool:
-    """Which does not count the batch at whose end a checkpoint is taken, and validates again by the last batch only."""
-    return not hasattr(trainer.fit_loop, "update_restart_stage")
 
 
 def in_the_middle(trainer: pl.Trainer) -> bool:
