@@ -153,6 +153,7 @@ class RecurrentCallback(ContinuingCallback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse to go on where no state comes out of training."""
+        super().on_train_epoch_end(trainer, pl_module)
         core = self._find_core(pl_module)
         core.release()
         if self._ran is False:

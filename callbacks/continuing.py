@@ -24,11 +24,14 @@ class ContinuingCallback(Callback):
     A validation that was due when the checkpoint was taken, or not at its end, is run from its beginning; Lightning
     alone leaves it out.
 
+    So is the step of a `ReduceLROnPlateau` at the end of that epoch; for it the metrics are put into checkpoints, too.
+
     Random numbers are those of torch, on the CPU and on CUDA, NumPy and Python. Generators that a module or somebody's
     own loader holds are not among them; nor, in several processes, those of other ranks, so none is taken up there.
     """
 
     _run: dict[str, Any] | None = None
+    _stepped = -1  # the epoch in which schedulers were stepped here
     _validated = False  # whether the last validation came to its end
 
     def on_save_checkpoint(
@@ -36,13 +39,16 @@ class ContinuingCallback(Callback):
     ) -> None:
         """Put them in."""
         if _SAVED not in checkpoint:
-            middle = in_the_middle(trainer)
+            middle, epochs = in_the_middle(trainer), trainer.fit_loop.epoch_progress.current
             summed = middle and _progress(trainer).processed % trainer.accumulate_grad_batches > 0
             checkpoint[_SAVED] = {
                 "random": random_state(),
                 "middle": middle,
                 "validation_due": self._validation_due(trainer),
                 "gradients": _gradients(pl_module) if summed else {},
+                # It comes after the hooks of the epoch's end, and what is saved there resumes with the next epoch.
+                "plateau_due": epochs.processed > epochs.completed and self._stepped != epochs.completed,
+                "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
             }
 
     def on_load_checkpoint(
@@ -60,6 +66,12 @@ class ContinuingCallback(Callback):
         run, self._run = self._run, None
         if run is not None and run["validation_due"]:
             trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset()  # it has been understood
+        if run is not None:
+            trainer.callback_metrics.update(
+                {name: torch.tensor(value) for name, value in run.get("metrics", {}).items()}
+            )
+            if run.get("plateau_due") and _first_of(trainer) is self:
+                _step_on_plateau(trainer, trainer.current_epoch)
         if run is None or not run["middle"]:
             return
         if trainer.world_size == 1:
@@ -67,6 +79,12 @@ class ContinuingCallback(Callback):
         for name, parameter in pl_module.named_parameters():
             if name in run["gradients"]:
                 parameter.grad = run["gradients"][name].to(parameter)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """At the end of a resumed epoch, take the step for which Lightning has no metric."""
+        if trainer.fit_loop.restarting and _first_of(trainer) is self:
+            _step_on_plateau(trainer, trainer.current_epoch + 1)
+            self._stepped = trainer.current_epoch
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to watch whether it comes to its end."""
@@ -93,6 +111,20 @@ def _begin_validation(loops: dict[str, Any]) -> None:
     validated["is_last_batch"] = False
     validated["current"] |= dict.fromkeys(validated["current"], 0)
     validated["total"] |= {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+
+
+def _first_of(trainer: pl.Trainer) -> Callback | None:
+    """Of several callbacks here the one that does what is to be done once."""
+    return next((one for one in trainer.callbacks if isinstance(one, ContinuingCallback)), None)  # type: ignore[attr-defined]
+
+
+def _step_on_plateau(trainer: pl.Trainer, epochs: int) -> None:
+    """Step the schedulers that wait for a plateau, by epochs, after so many of them."""
+    module, metrics = trainer.lightning_module, trainer.callback_metrics
+    for one in trainer.lr_scheduler_configs if module.automatic_optimization else ():
+        due = one.reduce_on_plateau and one.interval == "epoch" and epochs % one.frequency == 0
+        if due and one.monitor in metrics:
+            module.lr_scheduler_step(one.scheduler, metrics[one.monitor])
 
 
 def in_the_middle(trainer: pl.Trainer) -> bool:
