@@ -39,7 +39,7 @@ class LostStates:
         if not isinstance(predicted, Tensor) or predicted.ndim != 3 or not predicted.is_floating_point():
             return
         if all(isinstance(one, Tensor) and one.shape == predicted.shape[:1] for one in where):
-            site, start, length = (one.cpu().numpy().astype(np.int64) for one in where)
+            site, start, length = (torch.as_tensor(one).cpu().numpy().astype(np.int64) for one in where)
             self._seen.append((site, start, length, first_lost(predicted, length)))
 
     def see(self, site: Int64Array, start: Int64Array, length: Int64Array, step: Tensor | None, ends: Tensor) -> None:

@@ -109,7 +109,7 @@ def main(name: str, epochs: int, folder: Path) -> None:
     callbacks, series = RUNS[name](folder)
     watch = Watch(epochs // 20)
     module = Module(2 if name == "sampling" else 1)
-    keep = ModelCheckpoint(dirpath=folder / "checkpoints", monitor="val_loss", save_last=True)
+    keep = ModelCheckpoint(dirpath=folder / "checkpoints", save_last=True)  # each epoch, and the last alone stays
     settings = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     trainer = pl.Trainer(
         callbacks=[*callbacks, keep, watch],
