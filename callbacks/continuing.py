@@ -39,7 +39,8 @@ class ContinuingCallback(Callback):
     ) -> None:
         """Put them in."""
         if _SAVED not in checkpoint:
-            middle, epochs = in_the_middle(trainer), trainer.fit_loop.epoch_progress.current
+            middle = in_the_middle(trainer)
+            epochs: Any = trainer.fit_loop.epoch_progress.current
             summed = middle and _progress(trainer).processed % trainer.accumulate_grad_batches > 0
             checkpoint[_SAVED] = {
                 "random": random_state(),
