@@ -1,6 +1,7 @@
 # make quickstart   install, simulate, train five strategies with three seeds, table and figures
 # make test         the test suite
 # make test-slow    the tests that take long
+# make test-matrix  the tests that face Lightning, with each Python found, old and new packages, both namespaces
 # make lint         format, style and types
 # make bench        what a step, an epoch, a fit and data larger than memory cost
 
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed
 
-.PHONY: quickstart test test-slow lint bench clean
+.PHONY: quickstart test test-slow test-matrix lint bench clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/mptt compare quickstart --workers 2
@@ -19,6 +20,9 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+test-matrix:
+	$(PYTHON) tests/matrix.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check

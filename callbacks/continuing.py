@@ -26,6 +26,8 @@ class ContinuingCallback(Callback):
     A validation that was due when the checkpoint was taken, or not at its end, is run from its beginning; Lightning
     alone leaves it out.
 
+    So is the step of a `ReduceLROnPlateau` at the end of that epoch; for it the metrics are put into checkpoints, too.
+
     Random numbers are those of torch, on the CPU and on CUDA, NumPy and Python. Generators that a module or somebody's
     own loader holds are not among them. Of several processes each has its own random numbers and gradients, which are
     taken up where there are as many again; by another number of them, none, and in the middle of an epoch the run does
@@ -34,6 +36,7 @@ class ContinuingCallback(Callback):
 
     _run: dict[str, Any] | None = None
     _own: dict[str, Any] | None = None  # of it, what is this process's
+    _stepped = -1  # the epoch in which schedulers were stepped here
     _validated = False  # whether the last validation came to its end
 
     def on_save_checkpoint(
@@ -42,11 +45,17 @@ class ContinuingCallback(Callback):
         """Put them in."""
         if _SAVED not in checkpoint:
             middle = in_the_middle(trainer)
+            epochs: Any = trainer.fit_loop.epoch_progress.current
             summed = middle and _progress(trainer).processed % trainer.accumulate_grad_batches > 0
             own = {"random": random_state(), "gradients": _gradients(pl_module) if summed else {}}
-            each = Processes(trainer).objects_of_all(own) if trainer.world_size > 1 else [own]
-            due = self._validation_due(trainer)
-            checkpoint[_SAVED] = {"processes": each, "middle": middle, "validation_due": due}
+            checkpoint[_SAVED] = {
+                "processes": Processes(trainer).objects_of_all(own) if trainer.world_size > 1 else [own],
+                "middle": middle,
+                "validation_due": self._validation_due(trainer),
+                # It comes after the hooks of the epoch's end, and what is saved there resumes with the next epoch.
+                "plateau_due": epochs.processed > epochs.completed and self._stepped != epochs.completed,
+                "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
+            }
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -78,12 +87,22 @@ class ContinuingCallback(Callback):
         (run, self._run), (own, self._own) = (self._run, None), (self._own, None)
         if run is not None and run["validation_due"]:
             trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset()  # it has been understood
+        if run is not None:
+            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in run["metrics"].items()})
+            if run["plateau_due"] and _first_of(trainer) is self:
+                _step_on_plateau(trainer, trainer.current_epoch)
         if run is None or own is None or not run["middle"]:
             return
         set_random_state(own["random"])
         for name, parameter in pl_module.named_parameters():
             if name in own["gradients"]:
                 parameter.grad = own["gradients"][name].to(parameter)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """At the end of a resumed epoch, take the step for which Lightning has no metric."""
+        if trainer.fit_loop.restarting and _first_of(trainer) is self:
+            _step_on_plateau(trainer, trainer.current_epoch + 1)
+            self._stepped = trainer.current_epoch
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to watch whether it comes to its end."""
@@ -102,6 +121,11 @@ class ContinuingCallback(Callback):
         return at_batch_end and fetcher is not None and loop._should_check_val_fx(fetcher)
 
 
+def _before_lightning_2_5(trainer: pl.Trainer) -> bool:
+    """Which does not count the batch at whose end a checkpoint is taken, and validates again by the last batch only."""
+    return not hasattr(trainer.fit_loop, "update_restart_stage")
+
+
 def _begin_validation(loops: dict[str, Any]) -> None:
     """Let the saved progress of Lightning's loops say: the batch is trained, a first one of validation was begun."""
     trained, validated = loops["epoch_loop.batch_progress"], loops["epoch_loop.val_loop.batch_progress"]
@@ -112,9 +136,18 @@ def _begin_validation(loops: dict[str, Any]) -> None:
     validated["total"] |= {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
 
-def _before_lightning_2_5(trainer: pl.Trainer) -> bool:
-    """Which does not count the batch at whose end a checkpoint is taken, and validates again by the last batch only."""
-    return not hasattr(trainer.fit_loop, "update_restart_stage")
+def _first_of(trainer: pl.Trainer) -> Callback | None:
+    """Of several callbacks here the one that does what is to be done once."""
+    return next((one for one in trainer.callbacks if isinstance(one, ContinuingCallback)), None)  # type: ignore[attr-defined]
+
+
+def _step_on_plateau(trainer: pl.Trainer, epochs: int) -> None:
+    """Step the schedulers that wait for a plateau, by epochs, after so many of them."""
+    module, metrics = trainer.lightning_module, trainer.callback_metrics
+    for one in trainer.lr_scheduler_configs if module.automatic_optimization else ():
+        due = one.reduce_on_plateau and one.interval == "epoch" and epochs % one.frequency == 0
+        if due and one.monitor in metrics:
+            module.lr_scheduler_step(one.scheduler, metrics[one.monitor])
 
 
 def in_the_middle(trainer: pl.Trainer) -> bool:

@@ -84,6 +84,9 @@ class MPTTCLI(LightningCLI):
         parser.add_argument("-c", "--config", action=NamedConfig, help="packaged name, or path of a YAML file")
         return parser
 
+    def _add_instantiators(self) -> None:
+        """Put into checkpoints no words of how a module is built: `load_from_checkpoint_support=False` of 2.6."""
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what is ours."""
         parser.add_argument(
@@ -329,7 +332,6 @@ def run(words: Sequence[str]) -> MPTTCLI:
         trainer_defaults={"logger": False, "max_epochs": 100, "num_sanity_val_steps": 0, "enable_model_summary": False},
         save_config_callback=None,
         auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
         args=list(words),
     )
 

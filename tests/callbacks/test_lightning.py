@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import warnings
 from typing import Any
 
-import lightning.pytorch
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -42,6 +43,8 @@ from mptt.callbacks import (
 from mptt.datamodules import SeriesDataModule
 
 WINDOWS = WindowIndex(*zip(*TABLE, strict=True))
+# The package `lightning` need not be there.
+OTHER = [importlib.import_module("lightning.pytorch")] if importlib.util.find_spec("lightning") else []
 # Writes to each window in an epoch, by hand.
 WRITES = np.bincount([v for _, v, _ in slow_links(TABLE, TABLE)], minlength=len(TABLE)).tolist()
 
@@ -176,7 +179,7 @@ def small_data() -> SeriesDataModule:
     return SeriesDataModule(dataset(), inputs=["rain"], targets=["flow"], window=10, stride=5, batch_size=4, chunk=16)
 
 
-@pytest.mark.parametrize("namespace", [pl, lightning.pytorch])
+@pytest.mark.parametrize("namespace", [pl, *OTHER])
 def test_both_lightning_namespaces_take_the_callback_and_the_data_module(namespace: Any) -> None:
     class Module(namespace.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
