@@ -1,6 +1,7 @@
 # make quickstart   install, simulate, train five strategies with three seeds, table and figures
 # make test         the test suite
 # make test-slow    the tests that take long
+# make coverage     the test suite, and which lines and branches it does not reach; fails under 95 % of either
 # make lint         format, style and types
 # make bench        what a step, an epoch, a fit and data larger than memory cost
 
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed
 
-.PHONY: quickstart test test-slow lint bench clean
+.PHONY: quickstart test test-slow coverage lint bench clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/mptt compare quickstart --workers 2
@@ -19,6 +20,14 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+coverage: $(INSTALLED)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --numprocesses auto
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+	$(BIN)/coverage json --quiet
+	$(BIN)/python tests/helpers/covered.py build/coverage.json
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check
