@@ -22,11 +22,11 @@ test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
 coverage: $(INSTALLED)
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses auto
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
-	$(BIN)/coverage json --quiet
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest --numprocesses auto
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+	$(BIN)/python -m coverage json --quiet
 	$(BIN)/python tests/helpers/covered.py build/coverage.json
 
 lint: $(INSTALLED)

@@ -68,7 +68,7 @@ class SharedMemory:
             for one in memory.maps.values():
                 for here, mean, count in self._merged(one.mean, one.count):
                     one.mean[here], one.count[here] = mean, count
-            self._share(memory.last_write, largest=True)
+            memory.last_write.copy_(self.processes.largest_of_all(memory.last_write))
         # Of the rows of others, nothing is known here to tell of.
         for total in (memory.distance, memory.compared):
             total.copy_(self.processes.sum_of_all(total))
@@ -160,11 +160,6 @@ class SharedMemory:
     def _any_written(self) -> bool:
         written = torch.stack([one.count.sum() for one in self.memory.maps.values()]).sum()
         return bool(self.processes.sum_of_all(written))
-
-    def _share(self, values: Tensor, largest: bool) -> None:
-        share = self.processes.largest_of_all if largest else self.processes.sum_of_all
-        for here in self._slices():
-            values[here] = share(values[here])
 
     def _slices(self) -> Iterator[slice]:
         for begin in range(0, len(self.memory.windows), _AT_ONCE):

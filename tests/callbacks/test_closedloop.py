@@ -161,3 +161,13 @@ def test_states_go_on_only_in_the_inference_that_they_came_of() -> None:
         quiet_trainer([ClosedLoopCallback(lagged_columns=1, initial_states=teacher.states())]).predict(
             module, in_order(second)
         )
+
+
+def test_each_loader_begins_with_its_own_observation() -> None:
+    class TakesLoaders(Lagged):
+        def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> Any:
+            return self(batch["x"])
+
+    trainer = quiet_trainer([ClosedLoopCallback(lagged_columns=1)])
+    twice: Any = trainer.predict(TakesLoaders(), [in_order(stretches(3)), in_order(stretches(3))])
+    assert all(torch.equal(one, other) for one, other in zip(*twice, strict=True))

@@ -1,7 +1,7 @@
 """Of each package, how many of its lines and of its branches the tests ran: fails where a share is under 95 %.
 
-`python covered.py REPORT.json`, a report of `coverage json`. The total that coverage.py can check itself is a mixture of
-lines and branches, in which lines, being many, hide branches.
+`python covered.py REPORT.json`, a report of `coverage json`. The total that coverage.py can check itself is a mixture
+of lines and branches, in which lines, being many, hide branches.
 """
 
 from __future__ import annotations
