@@ -286,8 +286,8 @@ class RecurrentCallback(ContinuingCallback):
 
     def _begin_pass(self) -> None:
         """Forget what was carried through the last pass."""
-        if self._carried is not None:
-            self._carried.reset()
+        assert self._carried is not None
+        self._carried.reset()
 
     def _before_stretch(self, module: pl.LightningModule, batch: Any, initial: Tensor) -> None:
         """What a subclass does to an evaluation batch that is to start from these states (B, S)."""

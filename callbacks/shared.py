@@ -69,7 +69,8 @@ class SharedMemory:
             for one in memory.maps.values():
                 for here, mean, count in self._merged(one.mean, one.count):
                     one.mean[here], one.count[here] = mean, count
-            self._share(memory.last_write, largest=True)
+            for here in self._slices():
+                memory.last_write[here] = self.processes.largest_of_all(memory.last_write[here])
 
     @torch.no_grad()
     def share_links(self) -> None:
@@ -207,11 +208,6 @@ class SharedMemory:
     def _any_written(self) -> bool:
         written = torch.stack([one.count.sum() for one in self.memory.maps.values()]).sum()
         return bool(self.processes.sum_of_all(written))
-
-    def _share(self, values: Tensor, largest: bool) -> None:
-        share = self.processes.largest_of_all if largest else self.processes.sum_of_all
-        for here in self._slices():
-            values[here] = share(values[here])
 
     def _slices(self) -> Iterator[slice]:
         for begin in range(0, len(self.memory.windows), AT_ONCE):

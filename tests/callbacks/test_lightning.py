@@ -457,3 +457,15 @@ def test_shorter_windows_may_be_padded_to_the_longest() -> None:
     quiet_trainer([callback], max_epochs=1).fit(module, in_order([batch]))
     expected = torch.stack([torch.zeros(4), first[1], (first[4] + padded[2]) / 2])
     assert torch.allclose(callback.memory.mu, expected, rtol=0, atol=1e-6)
+
+
+def test_linkage_over_series_that_do_not_run_the_layer_is_refused() -> None:
+    class PredictsNothing(Regressor):
+        def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+            return batch["x"]
+
+    callback = MPTTCallback(warmup_epochs=1, windows=WINDOWS, series=in_order(stretches(7)))
+    with pytest.raises(MPTTError, match="recurrent core was not run over the training series"):
+        quiet_trainer([callback]).fit(seeded(PredictsNothing), loader(shuffles(3)))
+    module = PredictsNothing()
+    assert not module.gru._forward_pre_hooks
