@@ -2,6 +2,7 @@
 # make test         the test suite
 # make test-slow    the tests that take long
 # make lint         format, style and types
+# make mutation     which changes of four rooms of mptt/ no test sees; `tests/mutation.py browse` shows them
 # make bench        what a step, an epoch, a fit and data larger than memory cost
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed
 
-.PHONY: quickstart test test-slow lint bench clean
+.PHONY: quickstart test test-slow lint mutation bench clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/mptt compare quickstart --workers 2
@@ -27,6 +28,11 @@ lint: $(INSTALLED)
 	ln -s $(CURDIR)/mptt/* $(CURDIR)/callbacks $(CURDIR)/datamodules $(CURDIR)/experiments build/types/mptt/
 	MYPYPATH=build/types $(BIN)/mypy -p mptt
 
+mutation: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[mutation]"
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutation.py run --max-children 1
+	$(BIN)/python tests/mutation.py results
+
 bench: $(INSTALLED)
 	$(BIN)/python -m mptt.experiments.bench
 
@@ -36,4 +42,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist runs data *.egg-info
+	rm -rf $(VENV) build dist mutants runs data *.egg-info
