@@ -119,6 +119,10 @@ def test_reach_of_a_stretch_over_the_ends_of_a_series_stays_in_it(start, length,
     ]
 
 
+def test_reach_of_a_stretch_before_a_series_does_not_fall_into_the_one_before():
+    assert triples(KeyMap(SEVEN).reach([1, 1], [-9, -9], [2, 10])) == [(1, 4, 8)]
+
+
 def test_reach_counts_in_64_bits_whatever_it_is_given():
     keymap = KeyMap(WindowIndex([0, 0], [0, 210], 4))
     site, start, length = (np.array([value], np.uint8) for value in (0, 200, 100))
