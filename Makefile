@@ -4,6 +4,7 @@
 # make test-matrix  the tests that face Lightning, with each Python found, old and new packages, both namespaces
 # make coverage     the test suite, and which lines and branches it does not reach; fails under 95 % of either
 # make lint         format, style and types
+# make mutation     which changes of four rooms of mptt/ no test sees; `tests/mutation.py browse` shows them
 # make bench        what a step, an epoch, a fit and data larger than memory cost
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed
 
-.PHONY: quickstart test test-slow test-matrix coverage lint bench clean
+.PHONY: quickstart test test-slow test-matrix coverage lint mutation bench clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/mptt compare quickstart --workers 2
@@ -40,6 +41,11 @@ lint: $(INSTALLED)
 	ln -s $(CURDIR)/mptt/* $(CURDIR)/callbacks $(CURDIR)/datamodules $(CURDIR)/experiments build/types/mptt/
 	MYPYPATH=build/types $(BIN)/mypy -p mptt
 
+mutation: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[mutation]"
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutation.py run --max-children 1
+	$(BIN)/python tests/mutation.py results
+
 bench: $(INSTALLED)
 	$(BIN)/python -m mptt.experiments.bench
 
@@ -49,4 +55,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist runs data *.egg-info
+	rm -rf $(VENV) build dist mutants runs data *.egg-info
