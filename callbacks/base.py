@@ -153,6 +153,7 @@ class RecurrentCallback(ContinuingCallback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse to go on where no state comes out of training."""
+        super().on_train_epoch_end(trainer, pl_module)
         core = self._find_core(pl_module)
         core.release()
         if self._ran is False:
@@ -177,7 +178,7 @@ class RecurrentCallback(ContinuingCallback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the states reached."""
-        self._end_stretch(pl_module, outputs)
+        self._end_stretch(pl_module, outputs, batch)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say which sites were lost, if any, and log what was done."""
@@ -253,7 +254,11 @@ class RecurrentCallback(ContinuingCallback):
         fresh: Tensor | None = getattr(module, "initial_state", None)
         if not isinstance(fresh, nn.Parameter):
             fresh = None  # somebody's own thing of that name
-        if self.evaluation is None or (self.evaluation == "independent" and fresh is None):
+        if self.evaluation is None:
+            return
+        if batch_idx == dataloader_idx == 0:
+            self.sweeps, self._lost = None, LostStates(self.evaluation == "independent")
+        if self.evaluation == "independent" and fresh is None:
             return
         core = self._find_core(module)
         self._stretch = site, start, length = stretch_of(batch)
@@ -264,8 +269,6 @@ class RecurrentCallback(ContinuingCallback):
             self._carried = CarriedState(sum(core.sizes.values()))
         if batch_idx == 0 or self.evaluation == "independent":
             self._begin_pass()
-        if batch_idx == dataloader_idx == 0:
-            self.sweeps, self._lost = None, LostStates()
         self._loader = dataloader_idx
         if batch_idx == 0 and self.evaluation == "stateful" and not trainer.sanity_checking:
             self._hot.begin(trainer, module, core.units, dataloader_idx)
@@ -283,8 +286,8 @@ class RecurrentCallback(ContinuingCallback):
 
     def _begin_pass(self) -> None:
         """Forget what was carried through the last pass."""
-        if self._carried is not None:
-            self._carried.reset()
+        assert self._carried is not None
+        self._carried.reset()
 
     def _before_stretch(self, module: pl.LightningModule, batch: Any, initial: Tensor) -> None:
         """What a subclass does to an evaluation batch that is to start from these states (B, S)."""
@@ -308,7 +311,9 @@ class RecurrentCallback(ContinuingCallback):
                 f" of. Fit with a {type(self).__name__} without them."
             )
 
-    def _end_stretch(self, module: pl.LightningModule, outputs: Any) -> None:
+    def _end_stretch(self, module: pl.LightningModule, outputs: Any, batch: Any) -> None:
+        if self.evaluation == "independent":
+            self._lost.see_predictions(outputs, batch)
         if self._core is None or self._carried is None or self._stretch is None:
             return
         (site, start, length), self._stretch = self._stretch, None

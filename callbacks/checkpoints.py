@@ -9,7 +9,7 @@ import pickle
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import fsspec
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import nn
+from torch.nn.parameter import is_lazy
 
 from mptt.errors import MPTTError
 from mptt.files import written_whole
@@ -41,10 +43,17 @@ class WholeCheckpointIO(_CheckpointIO):
     (in containers and on clusters it often is), a process that is killed leaves half a file under the final name.
     The command line uses this one; give it to a Trainer of your own.
 
+    Args:
+        module: that checkpoints are read for; one of another network is refused with what is different.
+
     Example:
         >>> import pytorch_lightning as pl
         >>> trainer = pl.Trainer(plugins=[WholeCheckpointIO()], logger=False)
     """
+
+    def __init__(self, module: nn.Module | None = None) -> None:
+        super().__init__()
+        self._module = module
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint, at an address as Lightning does.
@@ -67,14 +76,17 @@ class WholeCheckpointIO(_CheckpointIO):
         """Read a checkpoint: see `read_checkpoint`.
 
         Raises:
-            MPTTError: it cannot be read, or all that it holds is asked for.
+            MPTTError: it cannot be read, is of another network, or all that it holds is asked for.
         """
         if weights_only is False:
             raise MPTTError(
                 f"{path} is not read with weights_only=False, which would run whatever is in the file. Leave that out;"
                 " for a file that you trust, use a Trainer without WholeCheckpointIO."
             )
-        return read_checkpoint(path, map_location or "cpu")
+        checkpoint = read_checkpoint(path, map_location or "cpu")
+        if self._module is not None:
+            check_network(path, checkpoint["state_dict"], self._module)
+        return checkpoint
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -115,6 +127,44 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
             " as RUN/checkpoints/last.ckpt."
         )
     return dict(checkpoint)
+
+
+def check_network(path: str | Path, weights: Mapping[str, Any], module: nn.Module) -> None:
+    """Check that the weights of a checkpoint are of the network that is there.
+
+    A module with an `on_load_checkpoint` of its own, which may change them, or with `strict_loading=False` passes.
+
+    Args:
+        path: of the checkpoint.
+        weights: its `state_dict`.
+        module: that takes them.
+
+    Raises:
+        MPTTError: names or shapes are others.
+    """
+    hook = getattr(type(module), "on_load_checkpoint", None)
+    own = hook is not None and not hook.__module__.startswith(("pytorch_lightning.", "lightning."))
+    if own or getattr(module, "strict_loading", True) is False:
+        return
+    here = {
+        name: one for name, one in module.state_dict().items() if isinstance(one, torch.Tensor) and not is_lazy(one)
+    }
+    there = {name: one for name, one in weights.items() if isinstance(one, torch.Tensor)}
+    odd = [
+        f"{name} is {tuple(one.shape)} there, {tuple(here[name].shape)} here"
+        for name, one in there.items()
+        if name in here and one.shape != here[name].shape
+    ]
+    known = module.state_dict().keys()
+    odd += [f"{name} {tuple(one.shape)} is only there" for name, one in there.items() if name not in known]
+    odd += [f"{name} {tuple(one.shape)} is only here" for name, one in here.items() if name not in weights]
+    if odd:
+        more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
+        raise MPTTError(
+            f"The checkpoint {path} is of another network than this {type(module).__name__}:"
+            f" {'; '.join(odd[:5])}{more}. Give the settings that it was trained with, of units, layers, inputs and"
+            " targets (config.yaml of its run has them), or train anew."
+        )
 
 
 @contextmanager

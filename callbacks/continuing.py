@@ -11,8 +11,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from mptt.callbacks.checkpoints import in_our_form
 from mptt.callbacks.namespaces import Callback
-from mptt.errors import MPTTWarning
+from mptt.callbacks.processes import Processes
+from mptt.errors import MPTTError, MPTTWarning
 
 _SAVED = "mptt_run"
 CARRIED = "mptt_carried"  # states that go on from batch to batch
@@ -24,11 +26,17 @@ class ContinuingCallback(Callback):
     A validation that was due when the checkpoint was taken, or not at its end, is run from its beginning; Lightning
     alone leaves it out.
 
+    So is the step of a `ReduceLROnPlateau` at the end of that epoch; for it the metrics are put into checkpoints, too.
+
     Random numbers are those of torch, on the CPU and on CUDA, NumPy and Python. Generators that a module or somebody's
-    own loader holds are not among them; nor, in several processes, those of other ranks, so none is taken up there.
+    own loader holds are not among them. Of several processes each has its own random numbers and gradients, which are
+    taken up where there are as many again; by another number of them, none, and in the middle of an epoch the run does
+    not go on.
     """
 
     _run: dict[str, Any] | None = None
+    _own: dict[str, Any] | None = None  # of it, what is this process's
+    _stepped = -1  # the epoch in which schedulers were stepped here
     _validated = False  # whether the last validation came to its end
 
     def on_save_checkpoint(
@@ -37,36 +45,64 @@ class ContinuingCallback(Callback):
         """Put them in."""
         if _SAVED not in checkpoint:
             middle = in_the_middle(trainer)
+            epochs: Any = trainer.fit_loop.epoch_progress.current
             summed = middle and _progress(trainer).processed % trainer.accumulate_grad_batches > 0
+            own = {"random": random_state(), "gradients": _gradients(pl_module) if summed else {}}
             checkpoint[_SAVED] = {
-                "random": random_state(),
+                "processes": Processes(trainer).objects_of_all(own) if trainer.world_size > 1 else [own],
                 "middle": middle,
                 "validation_due": self._validation_due(trainer),
-                "gradients": _gradients(pl_module) if summed else {},
+                # It comes after the hooks of the epoch's end, and what is saved there resumes with the next epoch.
+                "plateau_due": epochs.processed > epochs.completed and self._stepped != epochs.completed,
+                "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
             }
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take up the random numbers, which somebody's own loader may draw from before training starts."""
+        """Take up the random numbers, which somebody's own loader may draw from before training starts.
+
+        Raises:
+            MPTTError: the checkpoint is from the middle of an epoch that another number of processes trained.
+        """
         self._run = checkpoint.get(_SAVED) if trainer.state.fn == "fit" else None
-        if self._run is not None and (self._run["validation_due"] or _before_lightning_2_5(trainer)):
-            _begin_validation(checkpoint["loops"]["fit_loop"])
-        if self._run is not None and trainer.world_size == 1:
-            set_random_state(self._run["random"])
+        if self._run is None:
+            return
+        with in_our_form("state of the run"):
+            processes, here = len(self._run["processes"]), trainer.world_size
+            if self._run["middle"] and processes != here:
+                raise MPTTError(
+                    f"The checkpoint is from the middle of an epoch that {processes} process(es) trained, and here are"
+                    f" {here}: each has a part of the epoch's batches, which cannot be dealt out anew. Resume with"
+                    f" Trainer(devices={processes}), or from a checkpoint of the end of an epoch, with any number."
+                )
+            if self._run["validation_due"] or _before_lightning_2_5(trainer):
+                _begin_validation(checkpoint["loops"]["fit_loop"])
+            self._own = self._run["processes"][trainer.global_rank] if processes == here else None
+            if self._own is not None:
+                set_random_state(self._own["random"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """In the middle of an epoch, take up the gradients, and the random numbers again: nothing is drawn there."""
-        run, self._run = self._run, None
+        (run, self._run), (own, self._own) = (self._run, None), (self._own, None)
         if run is not None and run["validation_due"]:
             trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset()  # it has been understood
-        if run is None or not run["middle"]:
+        if run is not None:
+            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in run["metrics"].items()})
+            if run["plateau_due"] and _first_of(trainer) is self:
+                _step_on_plateau(trainer, trainer.current_epoch)
+        if run is None or own is None or not run["middle"]:
             return
-        if trainer.world_size == 1:
-            set_random_state(run["random"])
+        set_random_state(own["random"])
         for name, parameter in pl_module.named_parameters():
-            if name in run["gradients"]:
-                parameter.grad = run["gradients"][name].to(parameter)
+            if name in own["gradients"]:
+                parameter.grad = own["gradients"][name].to(parameter)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """At the end of a resumed epoch, take the step for which Lightning has no metric."""
+        if trainer.fit_loop.restarting and _first_of(trainer) is self:
+            _step_on_plateau(trainer, trainer.current_epoch + 1)
+            self._stepped = trainer.current_epoch
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to watch whether it comes to its end."""
@@ -85,6 +121,11 @@ class ContinuingCallback(Callback):
         return at_batch_end and fetcher is not None and loop._should_check_val_fx(fetcher)
 
 
+def _before_lightning_2_5(trainer: pl.Trainer) -> bool:
+    """Which does not count the batch at whose end a checkpoint is taken, and validates again by the last batch only."""
+    return not hasattr(trainer.fit_loop, "update_restart_stage")
+
+
 def _begin_validation(loops: dict[str, Any]) -> None:
     """Let the saved progress of Lightning's loops say: the batch is trained, a first one of validation was begun."""
     trained, validated = loops["epoch_loop.batch_progress"], loops["epoch_loop.val_loop.batch_progress"]
@@ -95,9 +136,18 @@ def _begin_validation(loops: dict[str, Any]) -> None:
     validated["total"] |= {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
 
-def _before_lightning_2_5(trainer: pl.Trainer) -> bool:
-    """Which does not count the batch at whose end a checkpoint is taken, and validates again by the last batch only."""
-    return not hasattr(trainer.fit_loop, "update_restart_stage")
+def _first_of(trainer: pl.Trainer) -> Callback | None:
+    """Of several callbacks here the one that does what is to be done once."""
+    return next((one for one in trainer.callbacks if isinstance(one, ContinuingCallback)), None)  # type: ignore[attr-defined]
+
+
+def _step_on_plateau(trainer: pl.Trainer, epochs: int) -> None:
+    """Step the schedulers that wait for a plateau, by epochs, after so many of them."""
+    module, metrics = trainer.lightning_module, trainer.callback_metrics
+    for one in trainer.lr_scheduler_configs if module.automatic_optimization else ():
+        due = one.reduce_on_plateau and one.interval == "epoch" and epochs % one.frequency == 0
+        if due and one.monitor in metrics:
+            module.lr_scheduler_step(one.scheduler, metrics[one.monitor])
 
 
 def in_the_middle(trainer: pl.Trainer) -> bool:
@@ -154,17 +204,18 @@ def random_state() -> dict[str, Any]:
     name, keys, position, has_gauss, cached = found
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # Of this process's device: to ask the others, too, would take room on each.
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
         "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
         "python": [version, list(words), gauss],
     }
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Draw on from there; on CUDA only with as many devices."""
+    """Draw on from there; on CUDA only where it was saved on CUDA."""
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if torch.cuda.is_available() and state["cuda"]:
+        torch.cuda.set_rng_state(state["cuda"][0])
     name, keys, *others = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *others))  # noqa: NPY002
     version, words, gauss = state["python"]
@@ -172,4 +223,4 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def _gradients(module: pl.LightningModule) -> dict[str, Tensor]:
-    return {name: one.grad for name, one in module.named_parameters() if one.grad is not None}
+    return {name: one.grad.cpu() for name, one in module.named_parameters() if one.grad is not None}

@@ -67,7 +67,7 @@ def link(
         states, final = states[: len(links[0])], states[len(links[0]) :]
         if not (finite := states.isfinite().all(1)).all():
             ids = links[1][~finite.cpu()].numpy()
-            own = getattr(trainer.datamodule, "windows", None) is memory.windows  # type: ignore[attr-defined]
+            own = getattr(trainer.datamodule, "windows", None) is memory.windows.whole  # type: ignore[attr-defined]
             named = memory.windows.named(ids, about_places(trainer, "train") if own else None)
             raise MPTTError(
                 f"Linkage reconstruction gave states that are not finite, first for {named}, at whose start they were"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mptt.callbacks.refused import Losses, Refused, weights_not_finite
 from mptt.errors import MPTTWarning
+from mptt.tap import first_lost
 from mptt.windows import Int64Array, WindowIndex
 
 About = Callable[[int, int], str | None]
@@ -21,10 +22,25 @@ _MOST = 5  # sites named
 
 
 class LostStates:
-    """Where the states of an evaluation pass stop being finite; collected on their device, looked at when it ends."""
+    """Where the states of an evaluation pass stop being finite; collected on their device, looked at when it ends.
 
-    def __init__(self) -> None:
+    Args:
+        independent: rows are windows of which none goes on from another.
+    """
+
+    def __init__(self, independent: bool = False) -> None:
+        self.independent = independent
         self._seen: list[tuple[Int64Array, Int64Array, Int64Array, Tensor]] = []
+
+    def see_predictions(self, outputs: Any, batch: Any) -> None:
+        """Take in the predictions (B, L, K) of a step, alone or as "prediction" in a dict, if batch and step say so."""
+        predicted = outputs.get("prediction") if isinstance(outputs, dict) else outputs
+        where = [batch.get(key) for key in ("site", "start", "length")] if isinstance(batch, dict) else [None]
+        if not isinstance(predicted, Tensor) or predicted.ndim != 3 or not predicted.is_floating_point():
+            return
+        if all(isinstance(one, Tensor) and one.shape == predicted.shape[:1] for one in where):
+            site, start, length = (torch.as_tensor(one).cpu().numpy().astype(np.int64) for one in where)
+            self._seen.append((site, start, length, first_lost(predicted, length)))
 
     def see(self, site: Int64Array, start: Int64Array, length: Int64Array, step: Tensor | None, ends: Tensor) -> None:
         """Take in a batch.
@@ -41,17 +57,17 @@ class LostStates:
         step = by if step is None else torch.minimum(step.to(by.device), by)
         self._seen.append((site, start, length, step))
 
-    def first(self) -> dict[int, int]:
-        """The step from which each site is lost, of those that are; forgets the pass."""
+    def first(self) -> dict[int, tuple[int, int]]:
+        """The step from which each site is lost, of those that are, and its row's start; forgets the pass."""
         seen, self._seen = self._seen, []
         if not seen:
             return {}
         site, start, length = (np.concatenate([one[nth] for one in seen]) for nth in range(3))
         # One look at the device.
         step = torch.cat([one[3] for one in seen]).cpu().numpy()
-        found: dict[int, int] = {}
+        found: dict[int, tuple[int, int]] = {}
         for row in np.flatnonzero(step < length):
-            at = int(start[row] + step[row])
+            at = int(start[row] + step[row]), int(start[row])
             found[int(site[row])] = min(at, found.get(int(site[row]), at))
         return found
 
@@ -75,13 +91,15 @@ def warn_of_lost(trainer: pl.Trainer, module: pl.LightningModule, lost: LostStat
     if not (first := lost.first()):
         return
     about, named = about_places(trainer), []
-    for site, step in list(first.items())[:_MOST]:
+    for site, (step, start) in list(first.items())[:_MOST]:
         more = about(site, step)
-        named.append(f"site {site} from step {step} on{f' ({more})' if more else ''}")
+        window = f" in the window that starts at step {start}" if lost.independent else ""
+        named.append(f"site {site} from step {step} on{window}{f' ({more})' if more else ''}")
     rest = f" and {len(first) - _MOST} more" if len(first) > _MOST else ""
+    what, where = ("Predictions", "of such windows") if lost.independent else ("States", "there from then on")
     warnings.warn(
-        f"States are not finite in this {_stage(trainer)} pass: {', '.join(named)}{rest}. Predictions there from"
-        f" then on, and scores over them, mean nothing. {why_lost(module, 'the inputs of the site at that step')}",
+        f"{what} are not finite in this {_stage(trainer)} pass: {', '.join(named)}{rest}. Predictions {where}, and"
+        f" scores over them, mean nothing. {why_lost(module, 'the inputs of the site at that step')}",
         MPTTWarning,
         stacklevel=2,
     )
@@ -95,7 +113,7 @@ def refused_message(
     bad, bad_batch, bad_ids = losses.found()
     if not count and not bad:
         return None
-    own = getattr(trainer.datamodule, "windows", None) is windows  # type: ignore[attr-defined]
+    own = getattr(trainer.datamodule, "windows", None) is windows.whole  # type: ignore[attr-defined]
     about = about_places(trainer, "train") if own else None
     said = [f"In epoch {trainer.current_epoch}"]
     if bad:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,12 @@ from mptt.offload import Offload
 from mptt.statemap import StateMap, table_bytes
 from mptt.storage import Storage
 from mptt.windows import WindowIndex
+
+Sum = Callable[[Tensor], Tensor]
+
+
+def _as_it_is(total: Tensor) -> Tensor:
+    return total
 
 
 class Memory:
@@ -42,6 +49,7 @@ class Memory:
         linked: the epoch before which the linkage was last reconstructed; None: never.
         last_write: (N,) epoch in which a message was last written to; -1: there is none yet.
         distance, compared: () sum of the distances between messages and writes of this epoch, and their number.
+        scaled: () states scaled down in this epoch.
 
     Raises:
         MPTTError: there is no room for the rows.
@@ -73,7 +81,7 @@ class Memory:
         self.last_write = torch.full((len(windows),), -1, device=storage.device)  # epoch; -1: no message yet
         self.distance = torch.zeros((), device=storage.device)
         self.compared = torch.zeros((), device=storage.device)
-        self._scaled = torch.zeros((), device=storage.device)
+        self.scaled = torch.zeros((), device=storage.device)
         self._refused = Refused(len(windows), storage.device)
 
     def __str__(self) -> str:
@@ -151,28 +159,29 @@ class Memory:
                 one.propagate()
             self.distance.zero_()
             self.compared.zero_()
-            self._scaled.zero_()
+            self.scaled.zero_()
             self._refused.close_epoch()
             self.trained.zero_()
             self.epoch = epoch
 
-    def report(self, last_write: Tensor | None = None) -> dict[str, Tensor]:
+    def report(self, of_rows: Sum = _as_it_is, of_writes: Sum = _as_it_is) -> dict[str, Tensor]:
         """Of the epoch so far: `share` of windows with a message, their mean `age` in epochs, the mean `distance`.
 
         Also the number of states `refused` and, with `max_norm`, `scaled` down.
 
         Args:
-            last_write: (N,) in place of this memory's own, which may know of some rows only.
+            of_rows: makes a sum over the rows of this memory that over all memories, where each has some rows.
+            of_writes: likewise, a sum over the writes, where each has some writes.
         """
         self._settle()
-        last_write = self.last_write if last_write is None else last_write
-        has = last_write >= 0
-        age = torch.where(has, self.epoch - last_write, 0).sum() / has.sum().clamp(min=1)
+        has = self.last_write >= 0
+        rows, known = of_rows(torch.full_like(has.sum(), len(has))), of_rows(has.sum())
+        age = of_rows(torch.where(has, self.epoch - self.last_write, 0).sum()) / known.clamp(min=1)
         # Summed as norms; told as root mean squares over the units.
-        distance = self.distance / self.compared.clamp(min=1) / self.state_size**0.5
-        found = {"share": has.float().mean(), "age": age, "distance": distance}
-        found["refused"] = self._refused.count.sum().float()
-        return found if self.max_norm is None else {**found, "scaled": self._scaled}
+        distance = of_writes(self.distance) / of_writes(self.compared).clamp(min=1) / self.state_size**0.5
+        found = {"share": known / rows, "age": age, "distance": distance}
+        found["refused"] = of_writes(self._refused.count.sum()).float()
+        return found if self.max_norm is None else {**found, "scaled": of_writes(self.scaled)}
 
     def _bounded(self, states: Tensor) -> Tensor:
         """States of which that of each layer has no larger norm than `max_norm`."""
@@ -187,7 +196,7 @@ class Memory:
             factor = self.max_norm / largest / norm
             parts.append(torch.where(factor < 1, part * factor, part))
             over |= (factor < 1).squeeze(1)
-        self._scaled += over.sum().to(self._scaled)
+        self.scaled += over.sum().to(self.scaled)
         return torch.cat(parts, dim=1)
 
     def split(self, states: Tensor) -> tuple[Tensor, ...]:
@@ -204,7 +213,7 @@ class Memory:
             "last_write": self.last_write,
             "distance": self.distance,
             "compared": self.compared,
-            "scaled": self._scaled,
+            "scaled": self.scaled,
             "refused": self.refused.state_dict(),
         }
 
@@ -224,7 +233,7 @@ class Memory:
         self.distance.copy_(state["distance"])
         self.compared.copy_(state["compared"])
         # A checkpoint of before they were counted has none.
-        self._scaled.copy_(state.get("scaled", torch.zeros(())))
+        self.scaled.copy_(state.get("scaled", torch.zeros(())))
         self._refused.load_state_dict(state.get("refused"))
 
     def differences(self, state: dict[str, Any]) -> list[str]:

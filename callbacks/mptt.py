@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_info
@@ -28,7 +29,7 @@ from mptt.errors import MPTTError, MPTTWarning
 from mptt.keymap import Links
 from mptt.statemap import StateMap
 from mptt.storage import Storage
-from mptt.windows import WindowIndex
+from mptt.windows import WindowIndex, WindowPart
 
 _SAVED = "mptt_memory"
 _LOOK_EVERY = 50  # batches; a look waits for the device
@@ -211,6 +212,12 @@ class MPTTCallback(RecurrentCallback):
         """Make the memory, or go on with that of the last fit of this Trainer, or of the checkpoint."""
         sizes = self._find_core(pl_module).sizes
         windows = window_table(trainer, self.windows, type(self).__name__)
+        sync, owner = None, None
+        if trainer.world_size > 1:
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            sync, owner = choose_sync(self.sync, data, windows, trainer.world_size)
+        if owner is not None:
+            windows = WindowPart(windows, np.flatnonzero(owner == trainer.global_rank))
         last = self._memory
         going_on = last is not None and trainer.global_step > 0
         if last is None or not (going_on and last.sizes == sizes and last.windows.fingerprint == windows.fingerprint):
@@ -220,11 +227,7 @@ class MPTTCallback(RecurrentCallback):
             self._memory = Memory(windows, sizes, self.delta, storage, dtype, pl_module.device, self.max_norm)
             self._warned_of_repeats = False
         self._losses = Losses()
-        self._shared = None
-        if trainer.world_size > 1:
-            data = trainer.datamodule  # type: ignore[attr-defined]
-            sync, owner = choose_sync(self.sync, data, windows, trainer.world_size)
-            self._shared = SharedMemory(self._ready(), Processes(trainer), sync, owner)
+        self._shared = None if sync is None else SharedMemory(self._ready(), Processes(trainer), sync, owner)
         rank_zero_info(f"MPTT memory: {self.memory_report}")
         self._ask_for_links(trainer)
         self._restore()
@@ -251,7 +254,8 @@ class MPTTCallback(RecurrentCallback):
         """Read: set the initial states."""
         self._open_epoch(trainer, pl_module)
         memory = self._ready()
-        self._ids = ids = torch.from_numpy(memory.keymap.check(window_ids(batch, "MPTTCallback")))
+        rows = memory.windows.rows_of(window_ids(batch, "MPTTCallback").cpu().numpy())
+        self._ids = ids = torch.from_numpy(memory.keymap.check(rows))
         row, self._target, position = memory.keymap.unpack(batch, ids)
         if self._repeated == memory.epoch:
             row, self._target, position = self._not_twice(memory, ids, (row, self._target, position))
@@ -294,14 +298,9 @@ class MPTTCallback(RecurrentCallback):
         pl_module.log_dict({f"mptt/{name}": value for name, value in report.items()}, sync_dist=True)
         memory.close_epochs_before(trainer.current_epoch + 1)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the memory be whole in every process."""
-        if self._shared is not None:
-            self._shared.bring_rows_together()
-
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Propagate where a checkpoint of the very last batch left nothing to train, and so no epoch to end."""
-        self._ready().close_epochs_before(trainer.current_epoch)
+        self._close_epochs_before(trainer.current_epoch)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the module and the DataModule as they were."""
@@ -362,11 +361,10 @@ class MPTTCallback(RecurrentCallback):
         if saved is None:
             return
         with in_our_form("memory of MPTT"):
+            saved = saved if self._shared is None else self._shared.of_this_process(saved)
             differs = self._ready().differences(saved) if self.on_mismatch == "reset" else []
             if not differs:
                 self._ready().load_state_dict(saved)
-                if self._shared is not None:
-                    self._shared.loaded()
                 return
         self._guesses = Guesses()
         warnings.warn(
@@ -397,15 +395,20 @@ class MPTTCallback(RecurrentCallback):
         return row, target, position
 
     def _open_epoch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._close_epochs_before(trainer.current_epoch)
         memory = self._ready()
-        if self._shared is not None and memory.epoch < trainer.current_epoch:
-            self._shared.bring_together()
-        memory.close_epochs_before(trainer.current_epoch)
         if self._link_is_due(memory):
             batches = self._series_batches(trainer)
             link(trainer, module, self._find_core(module), memory, batches, self.parallel, self._guesses)
             if self._shared is not None:
                 self._shared.share_links()
+
+    def _close_epochs_before(self, epoch: int) -> None:
+        """Propagate what a checkpoint of an epoch's last batch left."""
+        memory = self._ready()
+        if self._shared is not None and memory.epoch < epoch:
+            self._shared.bring_together()
+        memory.close_epochs_before(epoch)
 
     def _link_is_due(self, memory: Memory) -> bool:
         epoch, reads_from = memory.epoch, max(self.zero_init_epochs, self.warmup_epochs, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,7 +14,10 @@ from torch.utils.data import DistributedSampler
 
 from mptt.errors import MPTTError
 
-_REFUSED = ("DeepSpeedStrategy",)  # a kind of DDPStrategy that has only a part of the weights in each process
+AT_ONCE = 65_536  # rows
+
+# Of these each process has a part of the weights only; DeepSpeed's is a kind of DDPStrategy.
+_REFUSED = ("DeepSpeedStrategy", "FSDPStrategy", "ModelParallelStrategy")
 _INJECTED = ("DistributedSampler", "DistributedSamplerWrapper", "UnrepeatedDistributedSamplerWrapper")
 
 
@@ -38,7 +43,7 @@ class Processes:
 
         Three messages: K; the rows, and the states, padded to the largest K.
         """
-        counts = [int(count) for count in torch.cat(self._gather(torch.tensor([len(rows)])))]
+        counts = self._counts(len(rows))
         most = max(counts)
         if not most:
             return rows, states
@@ -49,6 +54,30 @@ class Processes:
             parts.append([one[:count] for one, count in zip(self._gather(padded), counts, strict=True)])
         return torch.cat(parts[0]), torch.cat(parts[1])
 
+    def rows_of_each(self, values: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
+        """Rows (K, ...) of every process, K of its own, in process 0; nothing in the others, which must ask, too.
+
+        Some rows at a time come, as bytes through the device of the communication.
+
+        Yields:
+            The rank, which of its rows, and they, on the device of `values`.
+        """
+        counts = self._counts(len(values))
+        flat = values.detach().reshape(len(values), math.prod(values.shape[1:])).contiguous()
+        for begin in range(0, max(counts), AT_ONCE):
+            padded = torch.zeros(min(AT_ONCE, max(counts) - begin), *flat.shape[1:], dtype=flat.dtype)
+            padded = padded.to(self._device)
+            here = flat[begin : begin + AT_ONCE]
+            padded[: len(here)] = here
+            # Bytes, which every backend carries.
+            sent = padded.view(torch.uint8)
+            found = [torch.empty_like(sent) for _ in range(self.size)] if self.rank == 0 else None
+            dist.gather(sent, found)
+            for rank, one in enumerate(found or []):
+                if count := max(min(counts[rank] - begin, AT_ONCE), 0):
+                    rows = one.view(flat.dtype)[:count].reshape(count, *values.shape[1:])
+                    yield rank, slice(begin, begin + count), rows.to(values.device)
+
     def sum_of_all(self, values: Tensor) -> Tensor:
         """The sum over the processes, where the values were."""
         return self._reduce(values, dist.ReduceOp.SUM)
@@ -57,11 +86,18 @@ class Processes:
         """The largest of the processes, where the values were."""
         return self._reduce(values, dist.ReduceOp.MAX)
 
+    def smallest_of_all(self, values: Tensor) -> Tensor:
+        """The smallest of the processes, where the values were."""
+        return self._reduce(values, dist.ReduceOp.MIN)
+
     def objects_of_all(self, one: Any) -> list[Any]:
         """What each process has, by rank, in process 0; nothing in the others."""
         found: list[Any] = [None] * self.size
         dist.gather_object(one, found if self.rank == 0 else None)
         return found if self.rank == 0 else []
+
+    def _counts(self, count: int) -> list[int]:
+        return [int(one) for one in torch.cat(self._gather(torch.tensor([count])))]
 
     def _gather(self, values: Tensor) -> list[Tensor]:
         values = values.to(self._device).contiguous()
@@ -76,16 +112,16 @@ class Processes:
 
 
 def check_strategy(trainer: pl.Trainer, owner: str) -> None:
-    """Check that several processes, if there are, each have the whole module.
+    """Check that each process has the whole module.
 
     Raises:
         MPTTError: they do not, or have it in a way that is not known.
     """
     names = [kind.__name__ for kind in type(trainer.strategy).__mro__]
-    if trainer.world_size > 1 and ("DDPStrategy" not in names or set(names) & set(_REFUSED)):
+    if set(names) & set(_REFUSED) or (trainer.world_size > 1 and "DDPStrategy" not in names):
         raise MPTTError(
             f"{owner} runs in several processes with DDP, of which each has the whole module; found {names[0]} with"
-            f' {trainer.world_size} processes. Use Trainer(strategy="ddp"), or devices=1.'
+            f' {trainer.world_size} process(es). Use Trainer(strategy="ddp"), or no strategy and devices=1.'
         )
 
 

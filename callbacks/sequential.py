@@ -48,7 +48,6 @@ class SequentialStatefulCallback(RecurrentCallback):
         evaluation: Evaluation = "stateful",
     ) -> None:
         super().__init__(rnn, None, windows, evaluation)
-        self._keymap: KeyMap | None = None
         self._end: tuple[int, int] = (-1, -1)  # site and stop of the last window that trained
         self._next = self._end  # those of the batch at hand
         self._state: Tensor | None = None  # (1, S) in which it ended
@@ -68,8 +67,6 @@ class SequentialStatefulCallback(RecurrentCallback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Set the states to go on from."""
-        if self._keymap is None:
-            return
         if batch_idx == 0:
             self._end, self._state = (-1, -1), None
         elif (saved := carried_on(trainer, self._saved, type(self).__name__)) is not None:
@@ -101,8 +98,7 @@ class SequentialStatefulCallback(RecurrentCallback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the state reached."""
-        if self._keymap is not None:
-            self._end, self._state = self._next, self._finish_training(pl_module, outputs)
+        self._end, self._state = self._next, self._finish_training(pl_module, outputs)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

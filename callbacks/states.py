@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,8 @@ import xarray as xr
 
 from mptt.callbacks.dates import SINCE, calendar_name, dates_of, seconds_of
 from mptt.errors import MPTTError, MPTTWarning
+from mptt.files import written_whole
+from mptt.hdf5 import check_hdf5, know_hdf5
 
 Unit = tuple[str, int, str]  # the core that a number of the state is of, the number of its layer, and h or c
 _UNIT = ("core", "layer", "part")
@@ -86,22 +86,25 @@ def save_states(states: xr.Dataset, path: str | Path) -> None:
     """Write states as NetCDF (.nc) or .safetensors, whole or not at all.
 
     Raises:
-        MPTTError: another ending, or safetensors without the package of that name.
+        MPTTError: another ending, safetensors without the package of that name, or it cannot be written.
     """
     path = Path(path)
     tensors = _is_safetensors(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     plain = _dates_as_numbers(states)
-    with _whole(path) as partial:
+    with written_whole(path) as draft:
         if tensors:
             about = plain.drop_vars(list(_numbers(plain))).to_dict()
             _safetensors().torch.save_file(
                 {name: torch.from_numpy(plain[name].values.copy()) for name in _numbers(plain)},
-                partial,
+                draft,
                 {"states": json.dumps(about, default=lambda value: value.tolist())},
             )
         else:
-            plain.to_netcdf(partial, engine="netcdf4")
+            try:
+                plain.to_netcdf(draft, engine="netcdf4")
+            except RuntimeError as error:  # of the NetCDF library, for whatever the disk says
+                raise OSError(str(error)) from error
+    know_hdf5(path)
 
 
 def open_states(path: str | Path) -> xr.Dataset:
@@ -115,6 +118,7 @@ def open_states(path: str | Path) -> xr.Dataset:
     if not path.is_file():
         raise MPTTError(f"There are no states {path}: callback.save_states(path) writes them after an evaluation.")
     try:
+        check_hdf5(path)
         plain = _read_safetensors(path) if tensors else xr.load_dataset(path, engine="netcdf4", decode_times=False)
     except MPTTError:
         raise
@@ -209,19 +213,6 @@ def _safetensors() -> Any:
             'States in .safetensors need the package safetensors: pip install "mptt[safetensors]"; or use .nc.'
         ) from error
     return safetensors
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A path to write to, that becomes the given one at the end, or is removed."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _listed(names: Any, most: int = 5) -> str:

@@ -34,6 +34,7 @@ from mptt.datamodules.reading.source import Layout, Source, source_of
 from mptt.datamodules.reading.tables import described
 from mptt.datamodules.series import SeriesDataModule
 from mptt.errors import MPTTError, MPTTWarning
+from mptt.hdf5 import check_hdf5, expect_hdf5
 
 Format = Literal["netcdf", "csv"]
 _ABOUT = {
@@ -193,7 +194,8 @@ def caravan_source(
     if not chosen:
         raise MPTTError(f"{root} has no series {'of format ' + format if format else ''} of any gauge.")
     attributes = _attributes(tables, chosen)
-    if timezones and (zones := [timezone_of(files[site]) for site in chosen]) and any(zones):
+    expect_hdf5((files[site] for site in chosen if files[site].suffix == FORMATS["netcdf"]), variables)
+    if timezones and (zones := [timezone_of(files[site], variables) for site in chosen]) and any(zones):
         attributes["timezone"] = xr.Variable("site", np.array(zones, dtype=np.str_), described(*ATTRIBUTES["timezone"]))
     return Source(
         "Caravan",
@@ -285,9 +287,10 @@ def _many_in(path: Path) -> Path | None:
     if len(files) != 1 or files[0].suffix not in (".nc", ".nc4") or not files[0].is_file():
         return None
     try:
+        check_hdf5(files[0])
         with netCDF4.Dataset(files[0]) as file:
             return files[0] if any(name in file.dimensions for name in _GAUGE) else None
-    except (OSError, RuntimeError, UnicodeDecodeError):
+    except (OSError, RuntimeError, UnicodeDecodeError, MPTTError):
         return None
 
 

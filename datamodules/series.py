@@ -260,16 +260,19 @@ class SeriesDataModule(LightningDataModule):
         return complete_sites(dataset, series_needed(dataset, self.inputs, self.derive), self.targets, named)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, derive, fill, check, split, cut, scale and lag; once, whatever the stage."""
+        """Read, derive, fill, check, split, cut, scale and lag; once.
+
+        Where the stage is "predict", the test part need not have a value of a target: what is to come has none.
+        """
         if self._series is None:
             try:
-                self._set_up()
+                self._set_up(predicting=stage == "predict")
             finally:
                 # Left to the garbage collector, a file may be closed in one thread while another reads its like.
                 if self._file is not None and (self._series is None or self._scaled.capacity is None):
                     self._file.close()
 
-    def _set_up(self) -> None:
+    def _set_up(self, predicting: bool) -> None:
         self.notes = []
         dataset, cuts = self._open()
         preparation = Preparation(dataset, self.inputs, self.targets, cuts, self.derive, self.fills, self.train_steps)
@@ -284,7 +287,7 @@ class SeriesDataModule(LightningDataModule):
         self.windows = cut_windows(self.parts["train"], self.order, self.window, self.stride, self.sites)
         if self.order == "lanes":
             warn_of_empty_lanes(self.windows, self.batch_size)
-        survey = self._survey()
+        survey = self._survey(predicting)
         missing, text = self.attributes_missing, self.attributes_text
         attributes = encode_of(dataset, self.attributes, self.parts["train"].site, missing, text)
         self.notes += attributes.notes
@@ -443,7 +446,7 @@ class SeriesDataModule(LightningDataModule):
         self.long_names = {name: str(attrs.get("long_name", name)) for name, attrs in about.items()}
         return used.dataset, TimeSplit(self.time, self.split, self.sites, self.warmup, used.members, self.gap, known)
 
-    def _survey(self) -> PartSurvey:
+    def _survey(self, predicting: bool) -> PartSurvey:
         return survey_parts(
             self._records,
             self.parts,
@@ -454,6 +457,7 @@ class SeriesDataModule(LightningDataModule):
             last=self.predict_last_n,
             lagged=self.lagged_target != "none",
             by_site=self.target_scaling == "site",
+            unscored=("test",) if predicting else (),
         )
 
     def _scale(self, survey: PartSurvey, attributes: Encoded, room: Room) -> ScaledSeries:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from mptt.datamodules.simulation.waterbalance import Basin, water_balance
 from mptt.datamodules.simulation.weather import Climate, generate_weather
 from mptt.datamodules.swat import SWAT_COLUMNS, SWAT_INPUTS, add_bent_day, years_after
 from mptt.errors import MPTTError, MPTTWarning
+from mptt.files import draft_folder
 
 VERSION = 1  # of the equations: a change of them that is no change of a parameter raises it, and so retires old caches
 SITE = "simulated"
@@ -197,13 +197,12 @@ def _write(dataset: xr.Dataset, path: Path) -> None:
     first = np.datetime_as_string(dataset["time"].values[0], unit="D")
     encoding["time"] = {"chunks": (days,), "units": f"days since {first}", "dtype": "int64"}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent, ignore_cleanup_errors=True) as draft:
+        with draft_folder(path) as draft:
             # Format 2 has a settled encoding for the site names; in format 3 that of strings is still in flux.
-            stored.to_zarr(Path(draft, "new"), zarr_format=2, consolidated=True, encoding=encoding)
+            stored.to_zarr(draft / "new", zarr_format=2, consolidated=True, encoding=encoding)
             with suppress(FileNotFoundError):  # there is a damaged one, or one that another process has just made
-                os.replace(path, Path(draft, "old"))
-            os.replace(Path(draft, "new"), path)
+                os.replace(path, draft / "old")
+            os.replace(draft / "new", path)
     except OSError as error:
         if not path.exists():
             raise MPTTError(

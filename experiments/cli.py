@@ -85,6 +85,9 @@ class MPTTCLI(LightningCLI):
         parser.add_argument("-c", "--config", action=NamedConfig, help="packaged name, or path of a YAML file")
         return parser
 
+    def _add_instantiators(self) -> None:
+        """Put into checkpoints no words of how a module is built: `load_from_checkpoint_support=False` of 2.6."""
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what is ours."""
         parser.add_argument(
@@ -129,6 +132,9 @@ class MPTTCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the words given, which are the process's own or those of one run of a comparison."""
         self.config = parser.parse_args(args)  # type: ignore[arg-type]
+        seed = self.config[self.config.subcommand].seed_everything
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise MPTTError(f"seed_everything is a number from 0 to {2**32 - 1}, true or false; found {seed}.")
 
     def before_instantiate_classes(self) -> None:
         """Find the run directory, and bring in what the strategy needs of the data."""
@@ -191,7 +197,7 @@ class MPTTCLI(LightningCLI):
         trainer = super().instantiate_trainer(callbacks=callbacks, default_root_dir=self.run_dir, **kwargs)
         # Sharded strategies, and who brings an IO of their own, write otherwise.
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+            trainer.strategy.checkpoint_io = WholeCheckpointIO(self.model)
         return trainer
 
     def _parse_ckpt_path(self) -> None:
@@ -214,7 +220,7 @@ class MPTTCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Note what a repetition needs."""
-        if not self.recorded:
+        if not self.recorded or not self.trainer.is_global_zero:
             return
         config = self.config["fit"]
         write_atomically(self.run_dir / CONFIG, self._as_written(config))
@@ -331,7 +337,6 @@ def run(words: Sequence[str], cli: type[MPTTCLI] = MPTTCLI) -> MPTTCLI:
         trainer_defaults={"logger": False, "max_epochs": 100, "num_sanity_val_steps": 0, "enable_model_summary": False},
         save_config_callback=None,
         auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
         args=list(words),
     )
 

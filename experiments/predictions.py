@@ -14,8 +14,10 @@ import xarray as xr
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from mptt.errors import MPTTError
 from mptt.experiments import figures
 from mptt.files import written_whole
+from mptt.hdf5 import check_hdf5, know_hdf5
 from mptt.metrics import KGE, NSE, PBIAS, RMSE
 from mptt.windows import Int64Array
 
@@ -91,11 +93,25 @@ def write_series(series: xr.Dataset, path: Path, outdated: Sequence[str] = ()) -
         # Before, so that no kill leaves them beside what they are not of.
         for name in outdated:
             path.with_name(name).unlink(missing_ok=True)
+    know_hdf5(path)
 
 
 def open_predictions(folder: Path) -> xr.Dataset:
-    """The predictions of a run; its time may run past the year 2262."""
-    return xr.open_dataset(folder / "predictions.nc", decode_times=xr.coders.CFDatetimeCoder(time_unit="s"))
+    """The predictions of a run; its time may run past the year 2262.
+
+    Raises:
+        MPTTError: they are not there, or damaged.
+    """
+    path = folder / "predictions.nc"
+    try:
+        check_hdf5(path)
+        return xr.open_dataset(path, decode_times=xr.coders.CFDatetimeCoder(time_unit="s"))
+    except MPTTError:
+        raise
+    except Exception as error:  # a damaged file fails in as many ways as there are bytes in it
+        raise MPTTError(
+            f"{path} cannot be read ({error}). Make it anew: mptt test --config {folder}/config.yaml"
+        ) from error
 
 
 def step_errors(

@@ -314,7 +314,7 @@ class StateRecord(pl.Callback):
 
     def _write(self, trainer: pl.Trainer, name: str) -> None:
         evaluating = carrying(trainer.callbacks)  # type: ignore[attr-defined]
-        if evaluating is None:
+        if evaluating is None or not trainer.is_global_zero:
             return
         try:
             evaluating.save_states(self.folder / name)

@@ -183,7 +183,7 @@ def find_strategy(name: str) -> Strategy:
     if dot:
         try:
             found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:  # also a name such as "..x"
             raise MPTTError(f"There is no strategy {name!r}: {error}. There are {', '.join(STRATEGIES)}.") from error
         if isinstance(found, Strategy):
             return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,10 +48,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         'all of it'
     """
     path = Path(path)
-    draft = path.with_name(f"{path.name}.{_host()}-{os.getpid()}{_DRAFT}")
+    draft = _draft(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_overs(path)
+        remove_left_overs(path)
         yield draft
         bring_to_disk(draft)
         os.replace(draft, path)
@@ -60,6 +60,19 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def draft_folder(path: Path) -> Iterator[Path]:
+    """A folder beside a path to put something together in, gone at the end; ended processes' ones are removed first."""
+    remove_left_overs(path)
+    draft = _draft(path)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def write_atomically(path: str | Path, text: str) -> None:
@@ -101,14 +114,22 @@ def _sync(path: Path, mode: int) -> None:
         os.close(file)
 
 
-def _remove_left_overs(path: Path) -> None:
-    """Remove drafts of processes of this machine that are no more."""
+def remove_left_overs(path: Path) -> None:
+    """Remove drafts of processes of this machine that are no more; the folder is made where it is not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     begin = f"{path.name}.{_host()}-"
     for one in path.parent.iterdir():
         if one.name.startswith(begin) and one.name.endswith(_DRAFT):
             process = one.name[len(begin) : -len(_DRAFT)]
             if process.isdigit() and not psutil.pid_exists(int(process)):
-                one.unlink(missing_ok=True)
+                if one.is_dir():
+                    shutil.rmtree(one, ignore_errors=True)
+                else:
+                    one.unlink(missing_ok=True)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{_host()}-{os.getpid()}{_DRAFT}")
 
 
 def _host() -> str:

@@ -60,9 +60,9 @@ class KeyMap:
             ids: (B,) window ids, in batch order; one may come twice.
 
         Returns:
-            Three int64 tensors (K,) on the CPU, one entry a link, ordered by row, then start of the target: `row` in
-            the batch, the id of the window written to (`target`), and the `position` in the row's window of the
-            state to write.
+            Three int64 tensors (K,) on the CPU, one entry a link, ordered by row, then start and id of the target:
+            `row` in the batch, the id of the window written to (`target`), and the `position` in the row's window of
+            the state to write.
 
         Raises:
             MPTTError: an id out of range.
@@ -130,7 +130,7 @@ class KeyMap:
                 f"Window ids go from 0 to {len(self.windows) - 1}, found {array.min()} to {array.max()};"
                 " the ids in the batch and the window table must come from the same data set."
             )
-        return array.astype(np.int64, copy=False)
+        return array.astype(np.int64)
 
     @cached_property
     def _number(self) -> int:

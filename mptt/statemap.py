@@ -215,8 +215,7 @@ class StateMap:
         # Without a write the mean is 0, and mu weighs 1 of 1. Each operation rounds by itself, as on any device.
         delta = torch.full_like(count, self.delta, dtype=self._exact).masked_fill_(count == 0, 1.0)
         weight = delta + count
-        message = mu.to(self._exact) * (delta / weight).unsqueeze(1)
-        return message.add_(mean.to(self._exact) * (count / weight).unsqueeze(1))
+        return (mu * (delta / weight).unsqueeze(1)).add_(mean * (count / weight).unsqueeze(1))
 
     def _here(self, values: Tensor) -> Tensor:
         # To the host, a copy that is not waited for would be read too early.

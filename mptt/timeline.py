@@ -43,8 +43,8 @@ class Timeline:
         Raises:
             MPTTError: there is no such site or step.
         """
-        if len(site) and not 0 <= site.min() <= site.max() < len(self.sites):
-            raise MPTTError(f"The timeline names {len(self.sites)} sites, found site number {site.max()}.")
+        if len(unnamed := site[(site < 0) | (site >= len(self.sites))]):
+            raise MPTTError(f"The timeline names {len(self.sites)} sites, found site number {unnamed[0]}.")
         at = step if self.begin is None else np.asarray(self.begin, dtype=np.int64)[site] + step
         if (outside := (at < 0) | (at >= len(self.time))).any():
             row = int(outside.argmax())

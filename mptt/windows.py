@@ -116,6 +116,15 @@ class WindowIndex:
         """(N,) the step after each window's last."""
         return self.start + self.length
 
+    @property
+    def whole(self) -> WindowIndex:
+        """The table that these windows are of: this one."""
+        return self
+
+    def rows_of(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The rows here (B,) of windows (B,) of `whole`: their ids."""
+        return ids
+
     def named(self, ids: npt.ArrayLike, about: Callable[[int, int], str | None] | None = None, most: int = 5) -> str:
         """Some windows as words, for messages.
 
@@ -143,6 +152,51 @@ class WindowIndex:
         for column in (self.site, self.start, self.length):
             digest.update(np.ascontiguousarray(column, dtype="<i8").data)
         return digest.hexdigest()
+
+
+class WindowPart(WindowIndex):
+    """Some windows of a table, as a table: rows 0, 1, ... are windows that keep their ids in messages.
+
+    Args:
+        whole: the table.
+        ids: (n,) of the windows, each once.
+
+    Example:
+        >>> part = WindowPart(WindowIndex(site=[0, 1, 1], start=[0, 0, 3], length=6), [1, 2])
+        >>> part, part.rows_of(np.array([2])).tolist(), part.named([1])
+        (2 of WindowIndex(3 windows, 2 sites, length 6), [1], 'window 2 (site 1, start 3)')
+    """
+
+    def __init__(self, whole: WindowIndex, ids: npt.ArrayLike) -> None:
+        self.ids = _integers("ids", ids)
+        super().__init__(whole.site[self.ids], whole.start[self.ids], whole.length[self.ids])
+        self._whole = whole
+        self._row = np.full(len(whole), -1, dtype=np.int32 if len(self) < 2**31 else np.int64)
+        self._row[self.ids] = np.arange(len(self))
+
+    def __repr__(self) -> str:
+        return f"{len(self)} of {self.whole!r}"
+
+    @property
+    def whole(self) -> WindowIndex:
+        """The table that these windows are of."""
+        return self._whole
+
+    def rows_of(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The rows here (B,) of windows (B,) of `whole`.
+
+        Raises:
+            MPTTError: one is not among these.
+        """
+        known = (ids >= 0) & (ids < len(self._row))
+        rows = np.where(known, self._row[np.where(known, ids, 0)], -1)
+        if (rows < 0).any():
+            raise MPTTError(f"Window {ids[rows < 0][0]} is not among the {self!r}.")
+        return rows
+
+    def named(self, ids: npt.ArrayLike, about: Callable[[int, int], str | None] | None = None, most: int = 5) -> str:
+        """Some windows as words, by their ids in `whole`."""
+        return self.whole.named(self.ids[np.asarray(ids)], about, most)
 
 
 def _integers(name: str, values: Any) -> Int64Array:

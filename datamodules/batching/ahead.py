@@ -81,7 +81,7 @@ def training_order(
     series: FlatSeries, windows: WindowIndex, order: Order, batch_size: int, seed: int
 ) -> Sampler[list[int]]:
     """The batches of training windows, each epoch in this order."""
-    layout = {"order": order, "windows": len(windows), "batch_size": batch_size}
+    layout = {"order": order, "windows": len(windows), "batch_size": batch_size, "processes": 1}
     if not isinstance(series, StoredSeries):
         return EpochBatches(_batches(windows, order, batch_size, seed), seed, layout)
     if order in ("shuffled", "series"):
@@ -108,10 +108,14 @@ def dealt_training_order(
 ) -> dict[str, Any]:
     """The same for one of several processes; the seed is the same in all."""
     dealt_order(order)
+    layout: dict[str, Any] = {"order": order, "windows": len(windows), "batch_size": batch_size}
+    layout["processes"] = process.size
+    layout["shard"] = "window" if owner is None else "site"
     ids: Any = ShuffleSampler(len(windows), seed)
     if isinstance(series, StoredSeries):
+        layout["sites shuffled together"] = block_size(series.capacity)
         ids = SiteBlocks(windows, block_size(series.capacity), seed)
-    batches: Any = DealtBatches(ids, batch_size, process, owner)
+    batches: Any = EpochBatches(DealtBatches(ids, batch_size, process, owner), seed, layout)
     if isinstance(series, StoredSeries):
         batches = ReadAhead(batches, lambda ids: windows.site[ids], series)
     # Lightning looks at the sampler, which it cannot where batches have one of their own.

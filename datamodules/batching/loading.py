@@ -57,7 +57,7 @@ def training_loader(
     seed = torch.initial_seed() % 2**31 if seed is None else seed
     if process.size > 1:
         dealt = dealt_training_order(series, windows, order, batch_size, seed, process, owner)
-        return _loader(DataLoader, dataset, num_workers, **dealt)
+        return _loader(TrainingLoader, dataset, num_workers, **dealt)
     batches = training_order(series, windows, order, batch_size, seed)
     return _loader(TrainingLoader, dataset, num_workers, batch_sampler=batches)
 

@@ -69,7 +69,9 @@ class TrainingLoader(DataLoader[Batch]):
     @property
     def order(self) -> EpochBatches:
         """Of the batches."""
-        found: EpochBatches = self.batch_sampler.sampler  # type: ignore[union-attr]
+        # Of several processes, the sampler is who says that batches are dealt out already.
+        batches: Any = self.sampler.dataset if self.batch_sampler is None else self.batch_sampler  # type: ignore[attr-defined]
+        found: EpochBatches = batches.sampler
         return found
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
@@ -103,10 +105,9 @@ class TrainingLoader(DataLoader[Batch]):
 
 
 def _check_layout(state: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    there = {"processes": 1, **state["layout"]}
     differences = [
-        f"{name} {state['layout'].get(name)!r} there, {value!r} here"
-        for name, value in here.items()
-        if state["layout"].get(name) != value
+        f"{name} {there.get(name)!r} there, {value!r} here" for name, value in here.items() if there.get(name) != value
     ]
     if differences:
         raise MPTTError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -27,6 +27,7 @@ def survey_parts(
     last: int | None,
     lagged: bool,
     by_site: bool,
+    unscored: Collection[str] = (),
 ) -> PartSurvey:
     """Look at all records, a piece at a time.
 
@@ -40,6 +41,7 @@ def survey_parts(
         last: steps at the end of each training window that count; None: all.
         lagged: whether lagged targets are inputs.
         by_site: whether the scalers need the moments of each site.
+        unscored: parts that may be without any target.
 
     Raises:
         MPTTError: a target without value in a part, or in the last steps of all windows; an infinite one.
@@ -53,7 +55,7 @@ def survey_parts(
             at_ends |= observed_at_ends(series, parts["train"], windows, last)
         if lagged:
             lags.look(series, parts.values())
-    check_targets(records.survey, survey.known, parts, warmup, targets, sites)
+    check_targets(records.survey, survey.known, parts, warmup, targets, sites, unscored)
     if last is not None:
         check_last_steps(at_ends, last, targets)
     warn_of_filled(lags, sites, time)

@@ -19,6 +19,7 @@ from mptt.datamodules.reading.daily import read_daily_csv, sorted_days
 from mptt.datamodules.reading.markers import without_markers
 from mptt.datamodules.reading.opening import open_dataset
 from mptt.errors import MPTTError, MPTTWarning
+from mptt.hdf5 import check_hdf5
 
 DAY = ("date", "time")  # names of the dimension
 
@@ -36,7 +37,7 @@ def _read_csv(path: Path, chosen: Collection[str] | None) -> xr.Dataset:
 
 
 def _read_netcdf(path: Path, chosen: Collection[str] | None) -> xr.Dataset:
-    with open_dataset(path) as file:
+    with open_dataset(path, chosen) as file:
         day = dimension(path, file, DAY)
         order, days = sorted_days(path, file.indexes[day])
         said = table_of_units(str(file.attrs.get("Units", "")))
@@ -102,11 +103,12 @@ def dimension(path: Path, file: xr.Dataset, names: tuple[str, ...]) -> str:
     )
 
 
-def timezone_of(path: Path) -> str:
-    """The time zone that a NetCDF file says, or ""."""
+def timezone_of(path: Path, variables: Collection[str] | None = None) -> str:
+    """The time zone that a NetCDF file says, or ""; of its variables these will be read."""
     if path.suffix != FORMATS["netcdf"]:
         return ""
     try:
+        check_hdf5(path, variables)
         with netCDF4.Dataset(path) as file:
             return str(getattr(file, "Timezone", ""))
     except (OSError, RuntimeError, UnicodeDecodeError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +177,7 @@ def check_targets(
     warmup: int,
     targets: Sequence[str],
     sites: Sequence[str],
+    unscored: Collection[str] = (),
 ) -> None:
     """Check that every target has values to learn from and to be scored on; warn of sites without.
 
@@ -187,9 +188,10 @@ def check_targets(
         warmup: steps at the start of validation and test that are not scored.
         targets: their names.
         sites: their names, by number.
+        unscored: parts that may be without any value.
 
     Raises:
-        MPTTError: a target without value in a part, or infinite.
+        MPTTError: a target without value in another part, or infinite.
     """
     for nth, name in enumerate(targets):
         infinite = records.infinite[name]
@@ -202,7 +204,7 @@ def check_targets(
         for label, part in parts.items():
             skipped = 0 if label == "train" else warmup
             there = known[label][:, nth]
-            if not there.any():
+            if not there.any() and label not in unscored:
                 raise MPTTError(
                     f"The target {name} has no value in the {label} part"
                     f"{f' after its warm-up of {skipped} steps' if skipped else ''}, at any site; change the split"

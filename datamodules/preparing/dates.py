@@ -94,10 +94,7 @@ def read_site_dates(path: str | Path) -> dict[str, dict[str, tuple[str, str]]]:
     path = Path(path)
     if not path.is_file():
         raise MPTTError(f"split: no table of dates at {path} (looked from {Path.cwd()}).")
-    try:
-        text = read_text(path).decode("utf-8-sig")
-    except OSError as error:
-        raise MPTTError(f"split: {path} cannot be read: {error}.") from error
+    text = read_text(path).decode("utf-8-sig")
     rows = [[field.strip() for field in row] for row in csv.reader(io.StringIO(text, newline=""))]
     header = rows[0]
     due = ["site", *(f"{part}_{end}" for part in PARTS for end in ("start", "end"))]

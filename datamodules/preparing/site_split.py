@@ -99,10 +99,7 @@ def read_ids(path: str | Path, what: str) -> list[str]:
     """
     if not Path(path).is_file():
         raise MPTTError(f"{what}: no list of sites at {path} (looked from {Path.cwd()}).")
-    try:
-        return read_text(Path(path)).decode("utf-8-sig").split()
-    except OSError as error:
-        raise MPTTError(f"{what}: {path} cannot be read: {error}.") from error
+    return read_text(Path(path)).decode("utf-8-sig").split()
 
 
 def _shuffled(sites: Sequence[str], site_split: Mapping[str, Any]) -> list[str]:

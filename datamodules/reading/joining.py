@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from mptt.datamodules.reading.places import Place
 from mptt.datamodules.reading.ragged import is_ragged, open_ragged
 from mptt.datamodules.reading.translation import put_together
 from mptt.errors import MPTTError
+from mptt.hdf5 import expect_hdf5
 
 _YEAR = re.compile(r"(?<!\d)(?:1[5-9]|2[0-2])\d\d(?!\d)")
 
@@ -37,6 +39,7 @@ def join_arrays(files: Sequence[Place], site: str | Sequence[str] | None, time: 
 
     if len(files) == 1:
         return opened(files[0])
+    expect_hdf5(place for place in files if isinstance(place, Path) and place.is_file())
     place_by_site: dict[str, Place] = {}
     fixed, about = [], {}
     for place in files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 import xarray as xr
@@ -11,18 +12,21 @@ from mptt.datamodules.reading.classic import check_classic
 from mptt.datamodules.reading.places import is_folder, local_file, place_of, refuse_absent
 from mptt.datamodules.reading.stores import check_complete, check_lengths, refuse_pickles
 from mptt.errors import MPTTError, MPTTWarning
+from mptt.hdf5 import check_hdf5
 
 
-def open_dataset(dataset: xr.Dataset | str | Path) -> xr.Dataset:
+def open_dataset(dataset: xr.Dataset | str | Path, names: Collection[str] | None = None) -> xr.Dataset:
     """Open a Zarr store or NetCDF file; dates are datetime64[s], or cftime where the calendar is another.
 
     Args:
         dataset: the path, or an address that fsspec knows, as "s3://bucket/store.zarr"; a data set is returned as it
             is. A NetCDF file at an address is copied to a temporary folder first.
+        names: variables whose values will be read, by default any: damaged NetCDF-4 files are found by reading them in
+            another process first.
 
     Raises:
-        MPTTError: there is nothing, or something else; a Zarr store with a chunk cut short, or a coordinate without
-            one.
+        MPTTError: there is nothing, or something else; a damaged file; a Zarr store with a chunk cut short, or a
+            coordinate without one.
     """
     if isinstance(dataset, xr.Dataset):
         return dataset
@@ -39,6 +43,7 @@ def open_dataset(dataset: xr.Dataset | str | Path) -> xr.Dataset:
     try:
         if isinstance(source, Path) and source.is_file():
             check_classic(source)
+            check_hdf5(source, names)
         if zarr:
             refuse_pickles(place)
         if zarr and isinstance(place, Path):

@@ -20,6 +20,7 @@ from mptt.experiments.bench.evaluation import evaluation
 from mptt.experiments.bench.fast_gru import fast_gru
 from mptt.experiments.bench.fit import fit
 from mptt.experiments.bench.memory import memory
+from mptt.experiments.bench.processes import processes
 from mptt.experiments.bench.report import Measured, about_machine, table_of, write_json
 from mptt.experiments.bench.scale import scale
 from mptt.experiments.bench.set_up import set_up
@@ -40,6 +41,7 @@ SECTIONS: dict[str, Section] = {
     "cost": cost,
     "memory": memory,
     "scale": scale,
+    "processes": processes,
     "closed_loop": closed_loop,
     "set_up": set_up,
     "data": data,

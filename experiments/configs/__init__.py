@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from mptt.errors import MPTTError
 
 FOLDER = Path(__file__).parent.resolve()
+_MOST_VALUES = 100_000
 
 
 def config_names() -> list[str]:
@@ -42,10 +44,11 @@ def read_config(path: Path) -> dict[str, Any]:
     """A configuration as it is written: plain values; tags of YAML that would make Python objects are refused.
 
     Raises:
-        MPTTError: no file, no text, no YAML, or no mapping.
+        MPTTError: no file, no text, no YAML, a name twice, no mapping, or one that unfolds to more than a
+            configuration can be.
     """
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.load(path.read_text(encoding="utf-8"), _EachOnce)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         said = " ".join(str(error).split())[:300]
         raise MPTTError(f"{path} cannot be read as a configuration, which is YAML of plain values ({said}).") from error
@@ -53,6 +56,14 @@ def read_config(path: Path) -> dict[str, Any]:
         raise MPTTError(
             f"{path} is no configuration, which is a mapping of names to settings; it holds"
             f" {'nothing' if config is None else type(config).__name__}."
+        )
+    for section in ("trainer", "compare"):
+        if not isinstance(value := config.get(section), dict | None):
+            raise MPTTError(f"{path}: {section} is a mapping of names to settings; found {value!r:.100}.")
+    if next(itertools.islice(_unfolded(config), _MOST_VALUES, None), None) is not None:
+        raise MPTTError(
+            f"{path} is no configuration: its aliases (*name) unfold to more than {_MOST_VALUES} values, or one holds"
+            " itself. Write out what they stand for."
         )
     return config
 
@@ -83,6 +94,29 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any], most: int = 5
     differs = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
     more = f" and {len(differs) - most} more" if len(differs) > most else ""
     return ", ".join(f"{key} ({there.get(key)}, now {here.get(key)})" for key in differs[:most]) + more
+
+
+class _EachOnce(yaml.SafeLoader):
+    """Plain values; of a name that stands twice YAML would silently take the second."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _unfolded(config: Any) -> Iterator[type]:
+    """The kinds of all values, those in an alias each time that it stands."""
+    left = [iter([config])]
+    while left:
+        for value in left[-1]:
+            yield type(value)
+            if isinstance(value, dict | list):
+                left.append(iter(value.values() if isinstance(value, dict) else value))
+                break
+        else:
+            left.pop()
 
 
 def _first_line(path: Path) -> str:

@@ -4,6 +4,7 @@ import io
 import pickle
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -142,3 +143,34 @@ def test_a_memory_in_another_form_says_so(saved: Any) -> None:
         in_our_form("memory of MPTT"),
     ):
         saved["maps"]["rnn"]["mu"].shape  # noqa: B018
+
+
+def test_an_address_is_written_and_read_as_a_path(whole: Path) -> None:
+    WholeCheckpointIO().save_checkpoint(GOOD, "memory://runs/a.ckpt")
+    read = read_checkpoint("memory://runs/a.ckpt")
+    assert torch.equal(read["state_dict"]["w"], GOOD["state_dict"]["w"])
+    assert {**read, "state_dict": 0} == {**GOOD, "state_dict": 0}
+    with pytest.raises(MPTTError, match=r"memory://runs/b\.ckpt cannot be read"):
+        read_checkpoint("memory://runs/b.ckpt")
+
+
+def test_an_intact_archive_that_lacks_the_numbers_is_refused(tmp_path: Path) -> None:
+    pickled = zipfile.ZipFile(io.BytesIO(_saved(GOOD))).read("archive/data.pkl")
+    (tmp_path / "a.ckpt").write_bytes(_zip({"archive/data.pkl": pickled, "archive/version": b"3\n"}))
+    with pytest.raises(MPTTError, match=r"a\.ckpt is cut short or damaged \(RuntimeError: .*data/0"):
+        read_checkpoint(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(("free", "said"), [(0, "No space left on device"), (1 << 30, "unexpected pos 64 vs 0")])
+def test_where_torch_forgot_why_it_cannot_write_the_room_tells(
+    free: int, said: str, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: Any) -> None:
+        raise RuntimeError("unexpected pos 64 vs 0\nin some line of C++")
+
+    monkeypatch.setattr(torch, "save", fails)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+    with pytest.raises(MPTTError, match=rf"a\.ckpt cannot be written: .*{said}"):
+        WholeCheckpointIO().save_checkpoint(GOOD, whole)
+    monkeypatch.undo()
+    assert read_checkpoint(whole)["epoch"] == 3

@@ -161,3 +161,18 @@ def test_states_go_on_only_in_the_inference_that_they_came_of() -> None:
         quiet_trainer([ClosedLoopCallback(lagged_columns=1, initial_states=teacher.states())]).predict(
             module, in_order(second)
         )
+
+
+def test_each_loader_begins_with_its_own_observation() -> None:
+    class TakesLoaders(Lagged):
+        def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> Any:
+            return self(batch["x"])
+
+    def halves(*which: int) -> list[Any]:
+        trainer = quiet_trainer([ClosedLoopCallback(lagged_columns=1)])
+        found: Any = trainer.predict(TakesLoaders(), [in_order(halved(stretches(3, leak=5.0))[nth]) for nth in which])
+        return found
+
+    # The second loader begins where the first ends, and does not go on from its predictions.
+    after_the_first, alone = halves(0, 1)[1], halves(1)
+    assert all(torch.equal(one, other) for one, other in zip(after_the_first, alone, strict=True))

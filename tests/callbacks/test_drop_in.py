@@ -392,3 +392,13 @@ def test_a_compiled_module_trains_as_by_hand_without_compiling_again_for_each_ba
     assert_same_weights(mine, other)
     assert np.allclose(callback.memory.mu.numpy(), np.stack(list(expected.mu.values())), rtol=0, atol=1e-6)
     assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] < 12
+
+
+def test_a_named_layer_that_a_batch_leaves_out_is_refused() -> None:
+    class Sometimes(TwoLayers):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.encoder["gru"](x)[0][..., :1] if self.training else super().forward(x)
+
+    callback = MPTTCallback(rnn=["encoder.gru", "decoder.lstm"], windows=WINDOWS)
+    with pytest.raises(MPTTError, match=r"ran without decoder\.lstm in this batch; name only layers that always run"):
+        quiet_trainer([callback]).fit(Sometimes(), loader(shuffles(1)))

@@ -13,6 +13,7 @@ import pytest
 import torch
 import xarray as xr
 from handmade import FEATURES, SITES, TABLE, Regressor, flat, loader, quiet_trainer, seeded, series, shuffles
+from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -506,7 +507,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         raise OSError("No space left on device")
 
     monkeypatch.setattr(xr.Dataset, "to_netcdf", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(MPTTError, match=r"states\.nc cannot be written: .*No space.*the file of before is kept"):
         callback.save_states(path)
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == ["states.nc"]
@@ -592,3 +593,20 @@ def test_a_timeline_that_is_too_short_is_refused() -> None:
     predicted(callback, seeded(Regressor), span(0, 10, timeline=Timeline(NAMES, DAYS[:7])))
     with pytest.raises(MPTTError, match="has 7 steps, but step 9 of site upper would be number 9"):
         callback.states()
+
+
+def test_safetensors_of_another_program_are_refused(tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file({"state": torch.zeros(2, 4)}, tmp_path / "weights.safetensors")
+    with pytest.raises(MPTTError, match=r"weights\.safetensors holds no states: callback\.save_states"):
+        open_states(tmp_path / "weights.safetensors")
+
+
+def test_loaders_by_name_are_counted_in_their_order() -> None:
+    """As a DataModule may give them."""
+    callback = StatefulCallback(training=False)
+    both = {"late": span(0, 5, timeline=Timeline(["x", "y"], DAYS)), "all": span(0, 10)}
+    quiet_trainer([callback]).validate(seeded(Regressor), CombinedLoader(both, "sequential"), verbose=False)
+    assert callback.states(loader=0)["site"].values.tolist() == ["x", "y"]
+    assert callback.states(loader=0)["time"].values.astype("datetime64[D]").astype(str).tolist() == ["2000-02-24"] * 2
+    assert callback.states(loader=1)["stop"].values.tolist() == [10, 10]

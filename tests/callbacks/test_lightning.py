@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import warnings
 from typing import Any
 
-import lightning.pytorch
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -42,6 +43,8 @@ from mptt.callbacks import (
 from mptt.datamodules import SeriesDataModule
 
 WINDOWS = WindowIndex(*zip(*TABLE, strict=True))
+# The package `lightning` need not be there.
+OTHER = [importlib.import_module("lightning.pytorch")] if importlib.util.find_spec("lightning") else []
 # Writes to each window in an epoch, by hand.
 WRITES = np.bincount([v for _, v, _ in slow_links(TABLE, TABLE)], minlength=len(TABLE)).tolist()
 
@@ -176,7 +179,7 @@ def small_data() -> SeriesDataModule:
     return SeriesDataModule(dataset(), inputs=["rain"], targets=["flow"], window=10, stride=5, batch_size=4, chunk=16)
 
 
-@pytest.mark.parametrize("namespace", [pl, lightning.pytorch])
+@pytest.mark.parametrize("namespace", [pl, *OTHER])
 def test_both_lightning_namespaces_take_the_callback_and_the_data_module(namespace: Any) -> None:
     class Module(namespace.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -454,3 +457,15 @@ def test_shorter_windows_may_be_padded_to_the_longest() -> None:
     quiet_trainer([callback], max_epochs=1).fit(module, in_order([batch]))
     expected = torch.stack([torch.zeros(4), first[1], (first[4] + padded[2]) / 2])
     assert torch.allclose(callback.memory.mu, expected, rtol=0, atol=1e-6)
+
+
+def test_linkage_over_series_that_do_not_run_the_layer_is_refused() -> None:
+    class PredictsNothing(Regressor):
+        def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+            return batch["x"]
+
+    callback = MPTTCallback(warmup_epochs=1, windows=WINDOWS, series=in_order(stretches(7)))
+    with pytest.raises(MPTTError, match="recurrent core was not run over the training series"):
+        quiet_trainer([callback]).fit(seeded(PredictsNothing), loader(shuffles(3)))
+    module = PredictsNothing()
+    assert not module.gru._forward_pre_hooks

@@ -185,6 +185,45 @@ def test_sites_and_dates_are_those_of_the_data_module() -> None:
         quiet_trainer([MPTTCallback(warmup_epochs=1)], max_epochs=2).fit(BreaksDown("link"), datamodule=data())
 
 
+@pytest.mark.parametrize(("verb", "as_dict"), [("validate", True), ("test", True), ("predict", False)])
+@pytest.mark.parametrize("initial", [False, True])
+def test_predictions_of_windows_from_zero_state_are_looked_at(verb: str, as_dict: bool, initial: bool) -> None:
+    class Shows(Regressor):
+        def __init__(self) -> None:
+            super().__init__()
+            if initial:
+                self.initial_state = nn.Parameter(torch.zeros(4))
+
+        def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:
+            return {"prediction": self(batch["x"])} if as_dict else self(batch["x"])
+
+        validation_step = test_step = predict_step
+
+    trainer = quiet_trainer([StatefulCallback(training=False, evaluation="independent")])
+    module = seeded(Shows)
+    with pytest.warns(MPTTWarning) as found:
+        getattr(trainer, verb)(module, in_order(with_nan(1, 9)))
+    assert said(found) == [
+        f"Predictions are not finite in this {verb} pass: site 1 from step 9 on in the window that starts at step 7."
+        " Predictions of such windows, and scores over them, mean nothing. The weights are finite: look at the inputs"
+        " of the site at that step."
+    ]
+    with warnings.catch_warnings(record=True) as found:  # the padding is NaN, too, and a later pass is another
+        getattr(trainer, verb)(module, in_order(with_nan(5, 0)))
+    assert said(found) == []
+
+
+@pytest.mark.parametrize("outputs", [None, "text", {}, torch.full((2, 3), torch.nan), torch.ones(9, 7, 1)])
+def test_evaluation_from_zero_state_asks_nothing_of_batch_or_step(outputs: Any) -> None:
+    class Own(Regressor):
+        def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:
+            return outputs
+
+    trainer = quiet_trainer([StatefulCallback(training=False, evaluation="independent")])
+    for batches in (stretches(7), [{"x": torch.ones(2, 3, FEATURES), "site": "alp"}]):
+        trainer.predict(seeded(Own), in_order(batches), return_predictions=False)
+
+
 # ---------------------------------------------------------------- parallel inference
 
 

@@ -38,6 +38,7 @@ def run(folder: Path, processes: int, names: list[str]) -> Path:
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             folder.mkdir()
+            many.alone(folder)
             command = [sys.executable, str(HELPER), str(folder), str(processes), *names]
             done = subprocess.run(command, cwd=HELPER.parent, capture_output=True, text=True, timeout=240, check=False)
             (folder / "output.txt").write_text(done.stdout + done.stderr)
@@ -62,6 +63,16 @@ def assert_same_memories(ranks: list[dict[str, Any]]) -> None:
         assert torch.equal(ranks[0][name], other[name]), name
 
 
+def joined(ranks: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """The memory of all; where each has rows of its own, they are put together."""
+    ids = torch.cat([rank["ids"] for rank in ranks])
+    if torch.equal(ranks[0]["ids"], ranks[-1]["ids"]):
+        assert_same_memories(ranks)
+        return {name: ranks[0][name] for name in TABLES}
+    assert torch.equal(ids.sort().values, torch.arange(len(ids)))  # each row once
+    return {name: torch.cat([rank[name] for rank in ranks])[ids.argsort()] for name in TABLES}
+
+
 def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 1e-6) -> None:
     assert set(one) == set(other)
     for name in one:
@@ -79,7 +90,7 @@ def test_step_files_after_each_step_what_one_process_files_of_the_joined_batch(t
     for nth, expected in enumerate(recorder.after):
         for rank in ranks:
             torch.testing.assert_close(rank["after"][nth], expected, atol=1e-6, rtol=0)
-    assert_close({name: ranks[0][name] for name in TABLES}, many.tables(callback))
+    assert_close({name: ranks[0][name] for name in TABLES}, {name: many.tables(callback)[name] for name in TABLES})
     assert_close(ranks[0]["weights"], module.state_dict())
 
 
@@ -120,7 +131,7 @@ def test_a_window_that_lightning_repeats_to_fill_up_is_filed_once(two: Path) -> 
     assert len(KeyMap(many.WINDOWS).links(torch.tensor([again]))[0])  # it writes to others
     callback = MPTTCallback(windows=many.WINDOWS)
     quiet_trainer([callback], max_epochs=1).fit(seeded(many.Still), loader(shuffles(1)))
-    assert_close({name: ranks[0][name] for name in TABLES}, many.tables(callback))
+    assert_close({name: ranks[0][name] for name in TABLES}, {name: many.tables(callback)[name] for name in TABLES})
 
 
 class Replay(SeriesDataModule):
@@ -143,13 +154,18 @@ class Replay(SeriesDataModule):
         return DataLoader(windows, batch_sampler=Joined(), collate_fn=lambda batch: batch)  # type: ignore[arg-type]
 
 
+def joined_batches(ranks: list[dict[str, Any]]) -> list[list[list[int]]]:
+    """Of each epoch the batches of all processes, joined step by step."""
+    return [
+        [list(itertools.chain(*step)) for step in zip(*epochs, strict=True)]
+        for epochs in zip(*(rank["epochs"] for rank in ranks), strict=True)
+    ]
+
+
 def replay(ranks: list[dict[str, Any]], lengths: tuple[int, ...], **settings: Any) -> tuple[MPTTCallback, Any, Any]:
     plain = {"inputs": ["rain"], "targets": ["flow"], "window": 10, "stride": 5, "batch_size": 4, "chunk": 17}
     data = Replay(many.dataset(lengths), **plain)  # type: ignore[arg-type]
-    data.batches = [
-        [list(itertools.chain(*step)) for step in zip(*(rank["epochs"][epoch] for rank in ranks), strict=True)]
-        for epoch in range(many.EPOCHS)
-    ]
+    data.batches = joined_batches(ranks)
     callback, module = MPTTCallback(**settings), many.model()
     trainer = quiet_trainer([callback])
     trainer.fit(module, datamodule=data)
@@ -160,7 +176,6 @@ def replay(ranks: list[dict[str, Any]], lengths: tuple[int, ...], **settings: An
 
 def check_series(folder: Path, name: str, processes: int = 2, **settings: Any) -> None:
     ranks = found(folder, name, processes)
-    assert_same_memories(ranks)
     for epoch in range(many.EPOCHS):
         given = [window for rank in ranks for batch in rank["epochs"][epoch] for window in batch]
         assert sorted(given) == list(range(76))  # each window once, none left out
@@ -168,9 +183,10 @@ def check_series(folder: Path, name: str, processes: int = 2, **settings: Any) -
         assert all(size == sizes[0] for size in sizes)  # so that mean losses are the joined batch's
     callback, module, logged = replay(ranks, many.EQUAL, **settings)
     assert_close(ranks[0]["weights"], module.state_dict())
-    assert_close({key: ranks[0][key] for key in TABLES}, many.tables(callback))
+    expected = {key: many.tables(callback)[key] for key in TABLES}
+    assert_close(joined(ranks), expected)
     saved = torch.load(folder / f"{name}.ckpt", weights_only=True)["mptt_memory"]["maps"]["core"]
-    assert_close({key: saved[key] for key in TABLES}, many.tables(callback))
+    assert_close({key: saved[key] for key in TABLES}, expected)
     for rank in ranks:
         assert_close(rank["scores"], module.test_scores, 1e-4)
         for key in ("val_loss", "val_nse", "val_rmse", "mptt/share", "mptt/age", "mptt/distance"):
@@ -218,23 +234,62 @@ def test_scores_are_those_of_one_process_whatever_sites_each_has(
     check_scores(two, name, lengths)
 
 
-@pytest.mark.parametrize("name", ["resumed_step", "resumed_epoch", "resumed_sites"])
-def test_a_run_resumed_at_the_end_of_an_epoch_ends_bit_identical(two: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["exact_step", "exact_summed", "exact_epoch", "exact_sites"])
+@pytest.mark.parametrize("point", many.POINTS)
+def test_a_resumed_run_ends_bit_identical(two: Path, name: str, point: tuple[int, int]) -> None:
+    epoch, batches = point
     for rank in found(two, name):
-        for key, value in rank["whole"].items():
-            assert torch.equal(rank["resumed"][key], value), key
+        whole, resumed = rank["whole"], rank[str(point)]
+        rest = whole["given"][epoch][batches:] if batches else []
+        left = [*([rest] if rest else []), *whole["given"][epoch + 1 :]]
+        assert [one for one in resumed["given"] if one] == left  # the rest of the epoch, and what comes after
+        for key, value in whole["state"].items():
+            if key != "distance" or left:
+                assert torch.equal(resumed["state"][key], value), key
+    ranks = found(two, name)
+    assert not torch.equal(*(rank["whole"]["state"]["random"] for rank in ranks))
+
+
+def replayed(ranks: list[dict[str, Any]], path: Path, epochs: slice) -> None:
+    """One process goes on from a checkpoint with the joined batches, and ends where several did."""
+    data = Replay(many.dataset(many.EQUAL), inputs=["rain"], targets=["flow"], window=10, stride=5, chunk=17)
+    data.batches = joined_batches(ranks)[epochs]
+    callback, module = MPTTCallback(), many.model()
+    quiet_trainer([callback], max_epochs=many.EPOCHS).fit(module, datamodule=data, ckpt_path=path)
+    assert_close(ranks[0]["weights"], module.state_dict())
+    assert_close(joined(ranks), {key: many.tables(callback)[key] for key in TABLES})
+
+
+@pytest.mark.parametrize("name", ["windows", "sites"])
+def test_one_process_goes_on_from_the_end_of_an_epoch_of_two(two: Path, name: str) -> None:
+    replayed(found(two, name), two / f"{name}-saved" / "0-0.ckpt", slice(1, None))
+
+
+@pytest.mark.parametrize("name", ["windows", "sites"])
+def test_two_processes_go_on_from_the_end_of_an_epoch_of_one(two: Path, name: str) -> None:
+    replayed(found(two, f"from_one_{name}"), two / "alone" / "0-0.ckpt", slice(None))
+
+
+@pytest.mark.parametrize("name", ["windows", "sites"])
+def test_another_number_of_processes_does_not_go_on_from_the_middle_of_an_epoch(two: Path, name: str) -> None:
+    with pytest.raises(MPTTError, match=r"epoch that 2 process\(es\) trained, and here are 1: .* Trainer\(devices=2\)"):
+        replayed(found(two, name), two / f"{name}-saved" / "1-7.ckpt", slice(1, None))
+    for rank in found(two, f"from_one_{name}"):
+        assert "epoch that 1 process(es) trained, and here are 2: " in rank["said"]
 
 
 def test_a_checkpoint_from_the_middle_of_an_epoch_holds_the_writes_of_all_once(two: Path) -> None:
     ranks = found(two, "halfway")
-    assert not ranks[1]["count"].any()  # in process 0 they are all
+    assert ranks[0]["count"].any()
+    assert ranks[1]["count"].any()  # each has its own
     callback = MPTTCallback(windows=many.WINDOWS)
     recorder = many.Recorder(callback)
     trainer = quiet_trainer([callback, recorder], max_steps=1)
     trainer.fit(seeded(many.Still), loader([order[:8] for order in shuffles(1)], batch_size=4))
-    for kept in (ranks[0]["saved"], ranks[0]):
-        torch.testing.assert_close(kept["mean"], recorder.after[0], atol=1e-6, rtol=0)
-        assert torch.equal(kept["count"] > 0, recorder.after[0].abs().amax(dim=1) > 0)
+    saved = ranks[0]["saved"]
+    torch.testing.assert_close(saved["mean"], recorder.after[0], atol=1e-6, rtol=0)
+    assert torch.equal(saved["count"] > 0, recorder.after[0].abs().amax(dim=1) > 0)
+    assert torch.equal(saved["count"], ranks[0]["count"] + ranks[1]["count"])
 
 
 @pytest.mark.slow
@@ -304,19 +359,25 @@ def test_evaluation_that_is_dealt_out_batch_by_batch_is_refused(wrapped: bool) -
         check_series_are_whole(Trainer(), 0, "MPTTCallback")  # type: ignore[arg-type]
 
 
-class Sharding(pl.strategies.DDPStrategy):
-    """Stands for one that has a part of the weights in each process."""
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("name", ["FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy"])
+def test_strategies_that_divide_the_module_are_refused(name: str, processes: int) -> None:
+    kind = getattr(pl.strategies, name)
 
-
-Sharding.__name__ = "DeepSpeedStrategy"
-
-
-@pytest.mark.parametrize("strategy", [Sharding, pl.strategies.FSDPStrategy])
-def test_strategies_that_divide_the_module_are_refused(strategy: Any) -> None:
     class Trainer:
-        world_size, strategy, callbacks = 2, None, ()
+        world_size, callbacks = processes, ()
+        # DeepSpeed's is not made without the package of that name.
+        strategy = kind.__new__(kind) if name == "DeepSpeedStrategy" else kind()
 
-    trainer = Trainer()
-    trainer.strategy = strategy.__new__(strategy)
-    with pytest.raises(MPTTError, match=rf'found {strategy.__name__} with 2 processes. Use Trainer\(strategy="ddp"\)'):
-        MPTTCallback().setup(trainer, seeded(Regressor), "fit")  # type: ignore[arg-type]
+    with pytest.raises(MPTTError, match=rf'found {name} with {processes} .*Trainer\(strategy="ddp"\)'):
+        MPTTCallback().setup(Trainer(), seeded(Regressor), "fit")  # type: ignore[arg-type]
+
+
+def test_a_trainer_that_divides_the_module_is_refused() -> None:
+    callback = MPTTCallback()
+    strategy = pl.strategies.ModelParallelStrategy()  # of the three the one that Lightning takes on a CPU
+    trainer = pl.Trainer(strategy=strategy, accelerator="cpu", devices=2, logger=False, enable_checkpointing=False)
+    with pytest.raises(MPTTError, match="found ModelParallelStrategy with 2 "):
+        callback.setup(trainer, seeded(Regressor), "fit")
+    with pytest.raises(ValueError, match="`fsdp` requires a GPU accelerator"):
+        pl.Trainer(strategy="fsdp", accelerator="cpu", devices=2)

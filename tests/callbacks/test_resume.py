@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from handmade import TABLE, Regressor, in_order, loader, quiet_trainer, seeded, shuffles, stretches
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -14,7 +15,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from mptt import MPTTError, MPTTWarning, WindowIndex
-from mptt.callbacks import MPTTCallback, StatefulCallback
+from mptt.callbacks import MPTTCallback, ScheduledSamplingCallback, SequentialStatefulCallback, StatefulCallback
 
 WINDOWS = WindowIndex(*zip(*TABLE, strict=True))
 EPOCHS = 5
@@ -356,3 +357,94 @@ def test_a_new_trainer_starts_with_an_empty_memory() -> None:
     module = fit(callback, False, epochs=2)
     other = fit(fresh, False, epochs=2)
     assert_identical(module, callback, other, fresh)
+
+
+class Remembers:
+    """A loader of ready batches that says how many it gave, and goes on from there."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self.batches, self.given, self.begin = batches, 0, 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        begin, self.begin = self.begin, 0
+        for nth in range(begin, len(self)):
+            self.given = nth + 1
+            yield dict(self.batches[nth])
+
+    def state_dict(self) -> dict[str, int]:
+        return {"given": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.begin = state["given"]
+
+
+@pytest.mark.parametrize("taken", [3, 4])
+@pytest.mark.parametrize("make", [StatefulCallback, SequentialStatefulCallback])
+def test_carried_states_and_summed_gradients_go_on_in_the_middle_of_an_epoch(
+    make: Any, taken: int, tmp_path: Path
+) -> None:
+    windows, x = WindowIndex([0] * 6, range(0, 24, 4), 4), torch.randn(6, 4, 3)
+    batches = [{"x": x[[nth]], "y": x[[nth], :, :1], "window": torch.tensor([nth])} for nth in range(6)]
+
+    class Saver(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}-{args[-1] + 1}.ckpt")
+
+    def run(*more: Any, path: Path | None = None) -> Adams:
+        module = seeded(Adams)
+        trainer = quiet_trainer([make(windows=windows), *more], 2, accumulate_grad_batches=2)
+        trainer.fit(module, Remembers(batches), ckpt_path=path)
+        return module
+
+    whole, resumed = run(Saver()), run(path=tmp_path / f"1-{taken}.ckpt")
+    for name, value in resumed.state_dict().items():
+        assert torch.equal(value, whole.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (MPTTCallback, "mptt_memory"),
+        (StatefulCallback, "mptt_carried"),
+        (ScheduledSamplingCallback, "mptt_sampled_predictions"),
+    ],
+)
+def test_a_checkpoint_after_evaluation_alone_has_nothing_of_training(make: Any, key: str, tmp_path: Path) -> None:
+    callback = make(windows=WINDOWS)
+    trainer, path = quiet_trainer([callback]), tmp_path / "a.ckpt"
+    trainer.validate(seeded(Adams), in_order(stretches(7)), verbose=False)
+    trainer.save_checkpoint(path)
+    assert key not in torch.load(path, weights_only=True)
+    again = quiet_trainer([make(windows=WINDOWS)])
+    again.validate(seeded(Adams), in_order(stretches(7)), ckpt_path=path, verbose=False)
+    assert torch.equal(again.callback_metrics["val_loss"], trainer.callback_metrics["val_loss"])
+
+
+def test_two_callbacks_put_the_random_numbers_in_once(tmp_path: Path) -> None:
+    class Draws(pl.Callback):
+        """Between the two, as somebody's own callback may."""
+
+        def on_save_checkpoint(self, *args: Any) -> None:
+            self.before = torch.get_rng_state()
+            torch.rand(1)
+
+    draws, path = Draws(), tmp_path / "a.ckpt"
+    trainer = quiet_trainer([MPTTCallback(windows=WINDOWS, evaluation=None), draws, StatefulCallback(False)], 1)
+    trainer.fit(seeded(Adams), loader(shuffles(EPOCHS)))
+    trainer.save_checkpoint(path)
+    assert torch.equal(torch.load(path, weights_only=True)["mptt_run"]["random"]["torch"], draws.before)
+
+
+def test_repeated_windows_are_warned_of_once(tmp_path: Path) -> None:
+    saver = ModelCheckpoint(tmp_path, save_top_k=-1, filename="{step}", every_n_train_steps=1)
+    quiet_trainer([callback_for(False), saver], 2, enable_checkpointing=True).fit(
+        seeded(Adams), loader(shuffles(EPOCHS), batch_size=2)
+    )
+    with pytest.warns(MPTTWarning, match="not filed a second time") as said:
+        quiet_trainer([callback_for(False)], 2).fit(
+            seeded(Adams), loader(shuffles(EPOCHS), batch_size=2), ckpt_path=tmp_path / "step=7.ckpt"
+        )
+    assert sum(one.category is MPTTWarning for one in said) == 1

@@ -268,3 +268,51 @@ def test_whole_numbers_with_decimals_are_ids_without(tmp_path):
     table = pd.DataFrame({"date": pd.date_range("2000-01-01", periods=2), "site": [7.0, 8.0], "q": [1.0, 2.0]})
     table.to_parquet(tmp_path / "x.parquet")
     assert read_files(tmp_path / "x.parquet")["site"].values.tolist() == ["7", "8"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"date": [], "q": []}, r"x\.parquet has no row"),
+        (
+            {"date": ["2000-01-01"], "q": [1.0], "note": ["ice"]},
+            r"columns that are not numbers: note \(\w+\); leave them",
+        ),
+        ({"site": ["a", None], "date": ["2000-01-01"] * 2, "q": [1.0, 2]}, "without a date in date or a site in site"),
+        ({"date": ["2000-01-01", None], "q": [1.0, 2]}, r"rows without a date in date\."),
+        ({"date": ["2000-01-01", "soon"], "q": [1.0, 2]}, r"x\.parquet, column date: .*soon"),
+    ],
+)
+def test_parquet_that_is_no_table_of_series_is_refused(tmp_path, columns, message):
+    pd.DataFrame(columns).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(MPTTError, match=message):
+        read_files(tmp_path / "x.parquet")
+
+
+def test_dates_as_text_in_parquet_are_dates(tmp_path):
+    pd.DataFrame({"date": ["2000-01-02", "2000-01-01"], "q": [2.0, 1]}).to_parquet(tmp_path / "x.parquet")
+    read = read_files(tmp_path / "x.parquet")
+    assert read["q"].values.tolist() == [[1, 2]]
+    assert read["time"].values.tolist() == np.array(["2000-01-01", "2000-01-02"], "M8[s]").tolist()
+
+
+@pytest.mark.parametrize("damage", [lambda one: one[:-9], lambda one: b"date,Q\n" + one])
+def test_a_gzipped_table_that_is_cut_short_or_none_is_refused(tmp_path, damage):
+    (tmp_path / "a.csv.gz").write_bytes(damage(gzip.compress(b"date,Q\n2000-01-01,1\n2000-01-02,2\n")))
+    with pytest.raises(MPTTError, match=r"a\.csv\.gz cannot be unpacked: .* Get an intact copy"):
+        read_files(tmp_path / "a.csv.gz")
+
+
+def test_two_tables_that_name_one_site_are_refused(tmp_path):
+    lines = ["date,Q", "2000-01-01,1", ""]
+    write(tmp_path / "a.csv", lines)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    with pytest.raises(MPTTError, match=r"Two files name one site: .*a\.csv, .*a\.csv\.gz\. Rename one"):
+        read_files(tmp_path)
+
+
+def test_tables_with_and_without_a_column_of_sites_are_not_mixed(tmp_path):
+    write(tmp_path / "a.csv", ["date,Q", "2000-01-01,1"])
+    write(tmp_path / "b.csv", LONG)
+    with pytest.raises(MPTTError, match=r"b\.csv has a column of sites and .*a\.csv has none; read them apart"):
+        read_files(tmp_path)

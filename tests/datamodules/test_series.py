@@ -258,6 +258,28 @@ def fit(data, folder, epochs, checkpoint=None):
     return model.orders, trainer
 
 
+def test_what_is_to_come_is_predicted_without_a_target_and_not_tested():
+    dataset = dated([(0, 100), (0, 100)], days(100))
+    dataset["y"][:, 60:] = np.nan
+    settings = {"split": (0.4, 0.2, 0.4), "attributes": []}
+    for stage in ("fit", "test", None):
+        with pytest.raises(MPTTError, match="The target y has no value in the test part"):
+            module(dataset, **settings).setup(stage)
+    data = module(dataset, **settings)
+    with pytest.warns(MPTTWarning, match=r"test part of 2 site\(s\), so they are predicted but not scored: s0, s1"):
+        data.setup("predict")
+    batches = list(data.predict_dataloader())
+    assert sum(int(batch["keep"].sum()) for batch in batches) == 2 * 40
+    assert not any(batch["mask"].any() for batch in batches)
+    placed = data.predictions("test", [batch["x"][..., :1] for batch in batches], batches)
+    assert np.isfinite(placed["y"]).all()
+    assert placed["y_observed"].isnull().all()
+    assert placed["time"].values.tolist() == dataset["time"].values[60:].tolist()
+    dataset["y"][:, 40:] = np.nan  # nor is validation left out
+    with pytest.raises(MPTTError, match="The target y has no value in the validation part"):
+        module(dataset, **settings).setup("predict")
+
+
 @pytest.mark.parametrize("seed", [3, None])
 def test_resumed_training_shuffles_as_it_would_have(tmp_path, seed):
     whole, _ = fit(module(seed=seed), tmp_path, 4)

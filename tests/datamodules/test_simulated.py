@@ -1,4 +1,7 @@
+import platform
 import shutil
+import subprocess
+import sys
 
 import jsonargparse
 import numpy as np
@@ -234,3 +237,15 @@ def test_configuration_reaches_the_arguments_of_the_base_class():
     chosen = parser.parse_object({"data": {"years": 5, "stride": 100, "cache": None}})
     data = parser.instantiate(chosen).data
     assert (data.years, data.stride, data.cache, data.window) == (5, 100, None, 366)
+
+
+def test_what_a_killed_simulation_left_is_removed(tmp_path):
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    SimulatedBasin(years=3, cache=tmp_path).prepare_data()
+    (store,) = tmp_path.iterdir()
+    host = platform.node().partition(".")[0] or "host"
+    left = store.with_name(f"{store.name}.{host}-{int(process.stdout)}.partial")
+    (left / "new").mkdir(parents=True)
+    shutil.rmtree(store)
+    SimulatedBasin(years=3, cache=tmp_path).prepare_data()
+    assert list(tmp_path.iterdir()) == [store]

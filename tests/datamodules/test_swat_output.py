@@ -325,6 +325,8 @@ def test_rows_with_calendar_dates_need_no_control_file(tmp_path, kind, header, r
     write([*calendar[:10], *calendar[11:]])
     with pytest.raises(MPTTError, match=r"line 30: 1999-12-30 does not follow: the first step is 1999-12-20"):
         read_swat_output(path)
+    with pytest.raises(MPTTError, match="columns MO DA YR, so they are daily; found step='monthly'"):
+        read_swat_output(path, step="monthly")
 
 
 def test_hru_number_and_code_that_touch(tmp_path):
@@ -546,3 +548,11 @@ def test_datamodule_reads_what_it_needs(tmp_path):
 )
 def test_units_are_in_the_names(name, units):
     assert describe(name, "daily")["units"] == units
+
+
+def test_of_start_and_step_one_alone_must_agree_with_the_control_file(tmp_path):
+    write_output(tmp_path / "output.sub", "sub", count=3)
+    write_control(tmp_path / "file.cio", years=1, last=34)
+    with pytest.raises(MPTTError, match=r"file\.cio says that output is daily; step='yearly' does not fit"):
+        read_swat_output(tmp_path, step="yearly")
+    assert days(read_swat_output(tmp_path, start="1990-01-01")) == ["1990-01-01", "1990-01-02", "1990-01-03"]

@@ -180,6 +180,39 @@ def test_a_resumed_run_ends_bit_identical(case: Case, dataset: xr.Dataset, tmp_p
             assert callback._ready().epoch == other._ready().epoch, point
 
 
+@pytest.mark.parametrize("frequency", [1, 2])
+def test_a_plateau_is_waited_for_as_without_a_break(
+    frequency: int, dataset: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def falling(module: Regressor) -> Any:
+        """The rate is halved at each step: one too few or too many is seen."""
+        optimizer = torch.optim.Adam(module.parameters(), lr=0.02)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=1e9)
+        settings = {"scheduler": scheduler, "monitor": "score", "frequency": frequency}
+        return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    monkeypatch.setattr(Regressor, "configure_optimizers", falling)
+    # A second callback of the kind must not step once more.
+    case: Case = (lambda: [MPTTCallback(evaluation=None), StatefulCallback(training=False)], {}, {})
+    saver = Saver(tmp_path)
+    module, _, trainer = run(case, dataset, tmp_path, [saver])
+    rate = trainer.optimizers[0].param_groups[0]["lr"]
+    assert rate == 0.02 * 0.5 ** (EPOCHS // frequency)
+    points = chosen(list(saver.points))
+    assert {point.split("-", 2)[2] for point in points} >= {"batch", "validation-end", "propagated"}
+    for point in points:
+        again, _, other = run(case, dataset, tmp_path, point=point)
+        assert other.optimizers[0].param_groups[0]["lr"] == rate, point
+        for name, value in module.state_dict().items():
+            assert torch.equal(value, again.state_dict()[name]), (point, name)
+    # And a run that is resumed is broken off once more.
+    later = Saver(tmp_path / "later")
+    run(case, dataset, tmp_path, [later], point="0-1-batch")
+    for point in [one for one in later.points if one.startswith("0-")]:
+        _, _, other = run(case, dataset, tmp_path / "later", point=point)
+        assert other.optimizers[0].param_groups[0]["lr"] == rate, point
+
+
 def test_a_step_that_fails_is_trained_again(dataset: xr.Dataset, tmp_path: Path) -> None:
     class Fails(pl.Callback):
         def on_before_zero_grad(self, trainer: pl.Trainer, *others: Any) -> None:

@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -273,6 +274,24 @@ def test_a_bad_checkpoint_is_refused_in_a_line(spoil: Callable[[Path], None], sa
     spoil(copied / "checkpoints" / "last.ckpt")
     assert said in refused(resumed(copied))
     assert (copied / "metrics.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (["--model.hidden_size", "12"], r"weight_ih_l0 is \(18, (\d+)\) there, \(36, \1\) here"),
+        (["--model.num_layers", "2"], r"weight_ih_l1 \(18, 6\) is only here"),
+        (["--data.targets", "[SW_ENDmm,SNOmm]"], r"head\.weight is \(1, 6\) there, \(2, 6\) here"),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_refused_with_what_is_different(
+    other: list[str], said: str, copied: Path, tmp_path: Path
+) -> None:
+    last = copied / "checkpoints" / "last.ckpt"
+    line = ["fit", "--config", str(copied / "config.yaml"), *other, "--run_dir", str(tmp_path / "other")]
+    message = refused([*line, "--ckpt_path", str(last)])
+    assert "of another network" in message
+    assert re.search(said, message), message
 
 
 def test_nothing_in_a_checkpoint_is_run_by_any_command(copied: Path, tmp_path: Path) -> None:

@@ -19,12 +19,11 @@ import pytorch_lightning as pl
 import torch
 import xarray as xr
 from handmade import TABLE, Regressor, Windows, loader, seeded, shuffles
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mptt import WindowIndex
+from mptt import MPTTError, WindowIndex
 from mptt.callbacks import MPTTCallback, StatefulCallback
 from mptt.callbacks.namespaces import Callback
 from mptt.datamodules import SeriesDataModule
@@ -52,6 +51,8 @@ class Recorder(Callback):
         self.epochs.append([])
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not self.epochs:  # an epoch that is gone on with does not start
+            self.epochs.append([])
         self.epochs[-1].append(batch["window"].tolist())
         if self.callback is not None:
             self.after.append(self.callback.memory.mean.clone())
@@ -74,8 +75,9 @@ def rank_orders(rank: int, processes: int, batch_size: int) -> list[list[int]]:
 
 
 def tables(callback: MPTTCallback) -> dict[str, Tensor]:
-    memory = callback.memory
-    return {"mu": memory.mu, "mean": memory.mean, "count": memory.count}
+    memory: Any = callback.memory
+    ids = getattr(memory.windows, "ids", np.arange(len(memory)))
+    return {"mu": memory.mu, "mean": memory.mean, "count": memory.count, "ids": torch.from_numpy(ids)}
 
 
 def by_hand(processes: int, sync: str, make: Any = Regressor) -> dict[str, Any]:
@@ -116,9 +118,9 @@ def data(lengths: tuple[int, ...], **settings: Any) -> SeriesDataModule:
     return SeriesDataModule(dataset(lengths), **(plain | {"seed": 3, "chunk": 17} | settings))
 
 
-def model() -> SequenceRegressor:
+def model(dropout: float = 0.0) -> SequenceRegressor:
     torch.manual_seed(0)
-    return SequenceRegressor(1, hidden_size=4)
+    return SequenceRegressor(1, hidden_size=4, dropout=dropout)
 
 
 EQUAL, UNEQUAL = (200, 200, 200, 200), (210, 90, 160)
@@ -129,7 +131,7 @@ def series(processes: int, folder: Path, name: str, lengths: tuple[int, ...], **
     more = {key: settings.pop(key) for key in ("sync", "warmup_epochs") if key in settings}
     callback = MPTTCallback(**more)
     recorder = Recorder()
-    trainer = many_trainer(processes, [callback, recorder])
+    trainer = many_trainer(processes, [callback, recorder, Saver(folder / f"{name}-saved", [(0, 0), (1, 7)])])
     module = model()
     torch.manual_seed(100 + int(os.environ.get("LOCAL_RANK", 0)))  # as where seed_everything was not called
     trainer.fit(module, datamodule=data(lengths, **settings))
@@ -142,20 +144,79 @@ def series(processes: int, folder: Path, name: str, lengths: tuple[int, ...], **
     return found | {"scores": module.test_scores}
 
 
-def resumed(processes: int, folder: Path, sync: str | None, shard: str) -> dict[str, Any]:
-    """Saved after each epoch, and the last one run again from the last checkpoint but one."""
-    saver = ModelCheckpoint(folder / f"{sync}-{shard}", filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
-    first, uninterrupted = MPTTCallback(sync=sync), model()
-    trainer = many_trainer(processes, [first, saver], enable_checkpointing=True)
-    trainer.fit(uninterrupted, datamodule=data(EQUAL, shard=shard))
-    callback, module = MPTTCallback(sync=sync), model()
-    path = folder / f"{sync}-{shard}" / f"epoch={EPOCHS - 2}.ckpt"
-    many_trainer(processes, [callback]).fit(module, datamodule=data(EQUAL, shard=shard), ckpt_path=path)
-    return {
-        "whole": tables(first) | uninterrupted.state_dict(),
-        "resumed": tables(callback) | module.state_dict(),
-        "guesses": callback._guesses.state_dict(),
-    }
+class Saver(Callback):
+    """Saves after some batches, (epoch, batches trained), and at the end of some epochs, (epoch, 0)."""
+
+    def __init__(self, folder: Path, points: Any) -> None:
+        self.folder, self.points = folder, list(points)
+
+    def path(self, point: tuple[int, int]) -> Path:
+        return self.folder / f"{point[0]}-{point[1]}.ckpt"
+
+    def save(self, trainer: Any, point: tuple[int, int]) -> None:
+        if point in self.points:
+            trainer.save_checkpoint(self.path(point))
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.save(trainer, (trainer.current_epoch, batch_idx + 1))
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self.save(trainer, (trainer.current_epoch, 0))
+
+
+class Seeds(Callback):
+    """Other random numbers in each process; Lightning gives all of them the same where a seed was set."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        torch.manual_seed(self.seed + trainer.global_rank)
+
+
+MIDDLE = ((0, 3), (1, 7))
+POINTS = (*MIDDLE, (1, 0), (EPOCHS - 1, 10))
+
+
+def exact(processes: int, folder: Path, name: str, sync: str | None = None, **settings: Any) -> dict[str, Any]:
+    """Saved at all points, and run again from each of them; with dropout, drawn otherwise in each process."""
+    folder = folder / name
+    more = {key: settings.pop(key) for key in ("accumulate_grad_batches",) if key in settings}
+
+    def run(seed: int, point: tuple[int, int] | None) -> dict[str, Any]:
+        callback, recorder = MPTTCallback(sync=sync), Recorder()
+        saver = Saver(folder, () if point else POINTS)
+        trainer = many_trainer(processes, [callback, recorder, saver, Seeds(seed)], **more)
+        module = model(dropout=0.3)
+        trainer.fit(module, datamodule=data(EQUAL, **settings), ckpt_path=saver.path(point) if point else None)
+        ends = {"random": torch.get_rng_state(), "distance": trainer.callback_metrics["mptt/distance"]}
+        return {"given": recorder.epochs, "state": tables(callback) | module.state_dict() | ends}
+
+    return {"whole": run(100, None), **{str(point): run(200, point) for point in POINTS}}
+
+
+def alone(folder: Path) -> None:
+    """One process; checkpoints for two to go on from."""
+    callback, module = MPTTCallback(), model()
+    trainer = many_trainer(1, [callback, Saver(folder / "alone", [(0, 0), (0, 3)])], max_epochs=1)
+    trainer.fit(module, datamodule=data(EQUAL))
+
+
+def from_one(processes: int, folder: Path, **settings: Any) -> dict[str, Any]:
+    """Goes on from the end of an epoch of one process; and tries to from its middle."""
+    sync = settings.pop("sync", None)
+
+    def fit(point: str) -> dict[str, Any]:
+        callback, recorder, module = MPTTCallback(sync=sync), Recorder(), model()
+        trainer = many_trainer(processes, [callback, recorder])
+        trainer.fit(module, datamodule=data(EQUAL, **settings), ckpt_path=folder / "alone" / f"{point}.ckpt")
+        return {"epochs": recorder.epochs, "weights": module.state_dict(), **tables(callback)}
+
+    try:
+        fit("0-3")
+    except MPTTError as error:
+        return fit("0-0") | {"said": str(error)}
+    raise AssertionError("went on from the middle of an epoch")
 
 
 def halfway(processes: int, folder: Path) -> dict[str, Any]:
@@ -190,9 +251,12 @@ RUNS: dict[str, Any] = {
     ),
     "unequal": lambda processes, folder: series(processes, folder, "unequal", UNEQUAL, sync="epoch"),
     "one_site": lambda processes, folder: series(processes, folder, "one_site", (300,), sync="epoch", warmup_epochs=1),
-    "resumed_step": lambda processes, folder: resumed(processes, folder, "step", "window"),
-    "resumed_epoch": lambda processes, folder: resumed(processes, folder, "epoch", "window"),
-    "resumed_sites": lambda processes, folder: resumed(processes, folder, None, "site"),
+    "exact_step": lambda processes, folder: exact(processes, folder, "exact_step"),
+    "exact_summed": lambda processes, folder: exact(processes, folder, "exact_summed", accumulate_grad_batches=2),
+    "exact_epoch": lambda processes, folder: exact(processes, folder, "exact_epoch", sync="epoch", num_workers=1),
+    "exact_sites": lambda processes, folder: exact(processes, folder, "exact_sites", shard="site"),
+    "from_one_windows": from_one,
+    "from_one_sites": lambda processes, folder: from_one(processes, folder, shard="site"),
     "halfway": halfway,
 }
 

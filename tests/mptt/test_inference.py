@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -6,10 +8,19 @@ from hypothesis import strategies as st
 from oracle import window_tables
 from torch import nn
 
-from mptt import KeyMap, MPTTError, StateMap, WindowIndex
+from mptt import KeyMap, MPTTError, StateMap, WindowIndex, inference
 from mptt.carried import CarriedState, check_in_order
 from mptt.fastgru import fast_forward, is_installed
-from mptt.inference import Parallel, infer, reconstruct_linkage
+from mptt.inference import (
+    Guess,
+    Parallel,
+    _chunk,
+    _goes_through_loops,
+    _width,
+    infer,
+    reconstruct_linkage,
+    settle,
+)
 from mptt.recurrent import flatten_state, run, state_size
 from mptt.sweeps import Sweeps
 
@@ -485,3 +496,203 @@ def test_a_layer_that_never_forgets_gives_what_a_walk_gives():
 def test_settings_that_are_none_are_refused(settings, message):
     with pytest.raises(MPTTError, match=message):
         Parallel(**settings)
+
+
+@pytest.mark.parametrize("setting", ["tolerance", "max_sweeps", "chunk"])
+def test_settings_of_the_least_value_are_taken_and_no_number_is_none(setting):
+    least = 1 if setting == "chunk" else 0
+    assert getattr(Parallel(**{setting: least}), setting) == least
+    with pytest.raises(MPTTError, match=f"{setting} must be {least} or more, found nan"):
+        Parallel(**{setting: float("nan")})
+
+
+# ---------------------------------------------------------------- how many chunks
+
+YEARS = 365
+
+
+def years(*count):
+    return ints(*count) * YEARS
+
+
+@pytest.mark.parametrize(
+    ("length", "follows", "width", "chunk"),
+    [
+        # Seven passes over k chunks of a year, (1 + k/10) a step, against 0.8 of k years at 1.1 a step: k > 38.9.
+        (years(39), ints(-1), 10.0, YEARS),
+        (years(38), ints(-1), 10.0, None),
+        # Two series: (1 + 2k/28) a step, against 0.8 of k years at 1 + 2/28: k > 19.6.
+        (years(20, 20), ints(-1, -1), 28.0, YEARS),
+        (years(19, 19), ints(-1, -1), 28.0, None),
+        # The same in rows, two of them going on from another.
+        (years(10, 10, 10, 10), ints(-1, -1, 0, 1), 28.0, YEARS),
+        (years(9, 10, 10, 9), ints(-1, -1, 0, 1), 28.0, None),
+        # 101 chunks of a year would leave a last one of 100 steps; 101 of 363 leave 300.
+        (ints(36_600), ints(-1), 28.0, 363),
+    ],
+)
+def test_series_are_cut_where_sweeps_are_expected_to_take_less_than_0_8_of_a_plain_pass(length, follows, width, chunk):
+    assert _chunk(Parallel(), length, follows, width, None) == chunk
+
+
+def guess_of(passes):
+    return Guess(torch.zeros(1, 1), torch.zeros(1, 1), passes)
+
+
+@pytest.mark.parametrize(
+    ("steps", "width", "passes", "chunk"),
+    [
+        # As many chunks as four times the width: 10 of 3651 steps, at 1 + 10/2.5 a step, against 0.8 of 36505 at 1.4.
+        (36_505, 2.5, 2.0, 3651),
+        (36_505, 2.5, 2.3, None),
+        # A series shorter than a year is one chunk.
+        (100, 10.0, 0.7, 100),
+        (100, 10.0, 0.9, None),
+    ],
+)
+def test_what_the_last_sweeps_cost_tells_whether_the_next_ones_pay(steps, width, passes, chunk):
+    found = _chunk(Parallel(), ints(steps), ints(-1), width, guess_of(passes))
+    assert found == chunk
+    assert chunk is None or type(found) is int
+
+
+def test_the_chunk_that_was_asked_for_is_taken_but_no_longer_than_the_longest_series():
+    length, follows = ints(30, 100), ints(-1, -1)
+    assert [_chunk(Parallel(chunk=chunk), length, follows, 1.0, None) for chunk in (1, 50, 1000)] == [1, 50, 100]
+    assert _chunk(Parallel(chunk=50, max_sweeps=1), length, follows, 1.0, None) == 50
+    assert _chunk(Parallel(chunk=50, max_sweeps=0), length, follows, 1.0, None) is None
+
+
+@pytest.mark.parametrize(
+    ("layer", "width"),
+    [(nn.GRU(1, 32), 900 / 32), (nn.RNN(1, 900), 1.0), (nn.LSTM(1, 32), 200 / 32), (nn.LSTM(1, 400), 1.0)],
+    ids=str,
+)
+def test_rows_that_double_the_time_of_a_step(layer, width):
+    assert _width(layer, torch.empty(1)) == width
+    assert _width(layer, SimpleNamespace(is_cuda=True)) == 4096
+
+
+@pytest.mark.parametrize(
+    ("inputs", "through"),
+    [
+        (torch.empty(2, 5000, 1), True),
+        (torch.empty(5000, 2, 1), True),
+        (torch.empty(2, 5000, 1, dtype=torch.float64), True),
+        (torch.empty(2, 4999, 1), False),
+        (torch.empty(2, 4999, 9), False),
+        (torch.empty(2, 5000, 1, dtype=torch.bfloat16), False),
+        (torch.empty(2, 5000, 1, device="meta"), False),
+    ],
+    ids=["10000 steps", "steps first", "float64", "9998 steps", "of more inputs", "bfloat16", "another device"],
+)
+def test_compiled_loops_are_for_float_on_the_cpu_from_ten_thousand_steps_on(inputs, through, monkeypatch):
+    monkeypatch.setattr("mptt.inference.is_installed", lambda: True)
+    assert _goes_through_loops(inputs) is through
+    monkeypatch.setattr("mptt.inference.is_installed", lambda: False)
+    assert _goes_through_loops(inputs) is False
+
+
+# ---------------------------------------------------------------- what infer hands on
+
+
+def recorded(monkeypatch, name, answer=None):
+    """The arguments of each call of a function of `mptt.inference`; with `answer`, it is replaced by it."""
+    calls, real = [], getattr(inference, name)
+
+    def called(*args, **kwargs):
+        calls.append((args, kwargs))
+        return (answer or real)(*args, **kwargs)
+
+    monkeypatch.setattr(inference, name, called)
+    return calls
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_whether_to_cut_is_asked_with_all_that_is_known(compiled, monkeypatch):
+    monkeypatch.setattr(inference, "_goes_through_loops", lambda inputs: compiled)
+    monkeypatch.setattr(inference, "fast_forward", lambda layer, inputs, hx: layer.forward(inputs, hx))
+    calls = recorded(monkeypatch, "_chunk")
+    layer, parallel, guess = nn.GRU(2, 8, batch_first=True), Parallel(), guess_of(1.0)
+    infer(layer, torch.randn(2, 5, 2), length=ints(5, 9), parallel=parallel, guess=guess)
+    (((settings, length, follows, width, given), _),) = calls
+    assert (settings is parallel, given is guess) == (True, True)
+    assert (length.tolist(), follows.tolist()) == ([5, 5], [-1, -1])
+    assert width == (torch.get_num_threads() if compiled else 900 / 8)
+
+
+def test_a_plain_pass_keeps_the_guess_and_calls_the_forward_given():
+    layer, guess, calls = nn.GRU(2, 3, batch_first=True), guess_of(9.0), []
+
+    def forward(inputs, hx):
+        calls.append(len(inputs))
+        return layer.forward(inputs, hx)
+
+    inferred = infer(layer, torch.randn(4, 5, 2), guess=guess, forward=forward)
+    assert inferred.guess is guess
+    assert calls == [4]
+    assert inferred.done == Sweeps(chunks=4, sweeps=1, runs=4, in_order=0, largest_change=0.0)
+
+
+@pytest.mark.parametrize("parallel", [Parallel(), Parallel(max_sweeps=0)])
+def test_a_row_that_follows_the_first_is_run_after_it(parallel):
+    layer = core("gru")
+    x = torch.randn(1, 12, 2, dtype=torch.float64)
+    rows = x.reshape(3, 4, 2)
+    inferred = infer(layer, rows, torch.zeros(3, 3), None, ints(-1, 0, 1), parallel=parallel)
+    assert torch.allclose(inferred.output.reshape(1, 12, 3), layer(x)[0], rtol=0, atol=1e-12)
+    two = infer(layer, rows[:2], None, None, ints(-1, 0), parallel=parallel)
+    assert torch.allclose(two.output.reshape(1, 8, 3), layer(x)[0][:, :8], rtol=0, atol=1e-12)
+    assert two.done == Sweeps(chunks=2, sweeps=0, runs=2, in_order=2, largest_change=0.0)
+
+
+def test_sweeps_go_by_the_settings_given(monkeypatch):
+    calls = recorded(monkeypatch, "settle")
+    layer, guess = core("gru"), guess_of(1.0)
+    parallel = Parallel(tolerance=1e-3, max_sweeps=7, chunk=2)
+    infer(layer, torch.randn(1, 6, 2, dtype=torch.float64), torch.ones(1, 3), parallel=parallel, guess=guess)
+    (((_, begin, follows, *rest), _),) = calls
+    assert begin.tolist() == [[1, 1, 1]] * 3
+    assert begin.dtype == torch.float64
+    assert follows.tolist() == [-1, 0, 1]
+    assert rest == [1e-3, 7, guess, 900 / 3]
+
+
+def settled(monkeypatch, guess, **more):
+    """What `sweep` is asked of three chunks in a row, after `settle` was seen to hand on its answer."""
+    answer = torch.full((3, 1), 7.0), Sweeps(3, 2, 6, 0, 0.0), torch.full((1, 1), 0.5)
+    calls = recorded(monkeypatch, "sweep", lambda *args, **kwargs: answer)
+    run, initial = object(), torch.tensor([[1.0], [2.0], [3.0]])
+    states, done, found = settle(run, initial, ints(-1, 0, 1), 1e-3, 4, guess, **more)
+    assert (states is answer[0], done is answer[1]) == (True, True)
+    assert (found.states is answer[0], found.response is answer[2], found.passes) == (True, True, 2.0)
+    (((given_run, begin, follows), asked),) = calls
+    assert given_run is run
+    assert follows.tolist() == [-1, 0, 1]
+    return begin, asked
+
+
+def test_without_a_guess_sweeps_begin_with_the_states_given(monkeypatch):
+    begin, asked = settled(monkeypatch, None)
+    assert begin.tolist() == [[1], [2], [3]]
+    assert asked == {"tolerance": 1e-3, "max_sweeps": 4, "width": 28.0, "response": None}
+
+
+def test_with_a_guess_sweeps_begin_with_it_where_a_chunk_follows_another(monkeypatch):
+    guess = Guess(torch.tensor([[9.0], [8.0], [6.0]]).double(), torch.ones(1, 1), 3.0)
+    begin, asked = settled(monkeypatch, guess, width=5.0)
+    assert begin.tolist() == [[1], [8], [6]]
+    assert begin.dtype == torch.float32
+    assert asked.pop("response") is guess.response
+    assert asked == {"tolerance": 1e-3, "max_sweeps": 4, "width": 5.0}
+
+
+def test_of_a_guess_that_was_lost_only_what_is_finite_is_taken(monkeypatch):
+    lost = Guess(torch.tensor([[9.0], [torch.nan], [6.0]]), torch.tensor([[torch.inf]]), 3.0)
+    begin, asked = settled(monkeypatch, lost)
+    assert begin.tolist() == [[1], [2], [6]]
+    assert asked["response"] is None
+    other_rows = Guess(torch.zeros(2, 1), torch.ones(1, 1), 3.0)
+    begin, asked = settled(monkeypatch, other_rows)
+    assert begin.tolist() == [[1], [2], [3]]
+    assert asked["response"] is None

@@ -63,6 +63,11 @@ def test_window_writes_to_the_one_that_begins_right_after_it_and_to_none_beyond(
     assert triples(keymap.links([0])) == [(0, 1, 3)]
 
 
+def test_windows_of_one_start_are_written_to_in_the_order_of_their_ids():
+    links = triples(KeyMap(WindowIndex([0] * 61, [0] + [1] * 60, 3)).links([0]))
+    assert links == [(0, target, 0) for target in range(1, 61)]
+
+
 def test_windows_do_not_write_across_sites():
     # Were (site, start) one number, the last step of site 0 would touch the first of site 1.
     keymap = KeyMap(WindowIndex([0, 1, 1], [0, 0, 1], [100, 1, 1]))
@@ -103,6 +108,40 @@ def test_reach_of_a_site_without_windows_is_empty():
     assert [tensor.shape for tensor in KeyMap(SEVEN).reach([7, -1], [0, 0], 50)] == [(0,)] * 3
 
 
+@pytest.mark.parametrize(
+    ("start", "length", "targets"),
+    [(5, 100, [2, 3]), (1000, 4, []), (-5, 2, []), (-5, 6, [0]), (-1, 1, [0]), (7, 90, [])],
+    ids=["past the end", "after the end", "before the start", "onto the start", "up to the start", "after the last"],
+)
+def test_reach_of_a_stretch_over_the_ends_of_a_series_stays_in_it(start, length, targets):
+    assert triples(KeyMap(SEVEN).reach([0], [start], length)) == [
+        (0, target, [0, 3, 6, 7][target] - start - 1) for target in targets
+    ]
+
+
+def test_reach_of_a_stretch_before_a_series_does_not_fall_into_the_one_before():
+    assert triples(KeyMap(SEVEN).reach([1, 1], [-9, -9], [2, 10])) == [(1, 4, 8)]
+
+
+def test_reach_counts_in_64_bits_whatever_it_is_given():
+    keymap = KeyMap(WindowIndex([0, 0], [0, 210], 4))
+    site, start, length = (np.array([value], np.uint8) for value in (0, 200, 100))
+    assert triples(keymap.reach(site, start, length)) == [(0, 1, 9)]
+    assert {tensor.dtype for tensor in keymap.reach([], [], [])} == {torch.int64}
+
+
+@pytest.mark.parametrize(("sites", "most"), [(1, 2**63 - 1), (3, (2**63 - 1) // 3)])
+def test_refuses_steps_that_one_number_with_the_site_cannot_hold(sites, most):
+    site = np.arange(sites)
+    fits = KeyMap(WindowIndex(site, np.full(sites, most - 3), 2))  # ends before step `most - 1`
+    assert triples(fits.reach(site, np.full(sites, most - 5), 3)) == [(row, row, 1) for row in range(sites)]
+    with pytest.raises(
+        MPTTError,
+        match=rf"Steps up to {most} of {sites} sites do not fit into one 64-bit number; count steps from the start of",
+    ):
+        KeyMap(WindowIndex(site, np.full(sites, most - 2), 2))
+
+
 def test_links_are_int64_on_the_cpu_for_ids_of_any_kind():
     keymap = KeyMap(SEVEN)
     expected = triples(keymap.links(torch.tensor([1, 4])))
@@ -118,7 +157,7 @@ def test_empty_batch_writes_nothing():
 
 @pytest.mark.parametrize("ids", [[7], [0, -1], [3, 10**12]])
 def test_refuses_ids_outside_the_table(ids):
-    with pytest.raises(MPTTError, match=f"from 0 to 6, found {min(ids)} to {max(ids)}"):
+    with pytest.raises(MPTTError, match=f"from 0 to 6, found {min(ids)} to {max(ids)}; the ids in the batch and"):
         KeyMap(SEVEN).links(torch.tensor(ids))
 
 

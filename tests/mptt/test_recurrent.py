@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 from mptt import MPTTError
-from mptt.recurrent import chain, flatten_state, recurrent_layers, run, state_size, unflatten_state
+from mptt.recurrent import chain, flatten_state, recurrent_layers, run, state_size, state_units, unflatten_state
 from mptt.tap import Tap
 
 INPUTS, HIDDEN = 3, 4
@@ -203,6 +203,45 @@ def test_float32_messages_start_a_layer_of_another_dtype(kind, layers):
     torch.testing.assert_close(output, expected)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_everything_goes_to_the_device_and_dtype_of_the_inputs(kind, layers):
+    layer = make(kind, num_layers=layers, batch_first=True).double().to("meta")  # a device that holds no numbers
+    inputs = torch.empty(2, 5, INPUTS, device="meta", dtype=torch.float64)
+    initial = torch.zeros(2, state_size(layer))
+    output, final, caught = run(layer, inputs, initial, integers(1, 0), integers(2, 4))
+    chained = chain(layer, inputs, initial, torch.tensor([False, True]))
+    found = [output, flatten_state(final), caught, chained]
+    assert {(tensor.device.type, tensor.dtype) for tensor in found} == {("meta", torch.float64)}
+    assert [tuple(tensor.shape) for tensor in found[1:]] == [(2, state_size(layer))] * 3
+
+
+def test_states_of_a_lower_dtype_than_the_inputs_are_caught_in_theirs():
+    layer = nn.GRU(INPUTS, HIDDEN, num_layers=2, batch_first=True)
+
+    def autocast(inputs, hx):
+        output, final = layer.forward(inputs, hx.float())
+        return output, final.bfloat16()
+
+    inputs = torch.randn(1, 4, INPUTS)
+    _, final, caught = run(layer, inputs, torch.zeros(1, 2 * HIDDEN), integers(0), integers(3), autocast)
+    assert caught.dtype == torch.float32
+    assert torch.equal(caught, flatten_state(final).float())
+
+
+def test_a_layer_that_need_not_be_cut_is_run_once_and_its_output_not_copied():
+    layer = nn.LSTM(INPUTS, HIDDEN, batch_first=True)
+    made = []
+
+    def recorded(inputs, hx):
+        made.append(layer.forward(inputs, hx))
+        return made[-1]
+
+    output, _, _ = run(layer, torch.randn(1, 4, INPUTS), torch.zeros(1, 2 * HIDDEN), integers(), integers(), recorded)
+    assert len(made) == 1
+    assert output is made[0][0]
+
+
 # ---------------------------------------------------------------- the flat state
 
 
@@ -246,6 +285,18 @@ def test_flat_state_of_an_lstm_is_every_h_and_then_every_c():
 )
 def test_state_size_counts_every_number_carried(layer, size):
     assert state_size(layer) == size
+
+
+def test_units_of_a_flat_state_are_named_in_its_order():
+    assert state_units(nn.GRU(7, 2, num_layers=2)) == [(0, "h"), (0, "h"), (1, "h"), (1, "h")]
+    assert state_units(nn.LSTM(7, 2, num_layers=2, proj_size=1)) == [
+        (0, "h"),
+        (1, "h"),
+        (0, "c"),
+        (0, "c"),
+        (1, "c"),
+        (1, "c"),
+    ]
 
 
 def test_recurrent_layers_are_found_by_dotted_name():
@@ -541,3 +592,12 @@ def test_rows_that_follow_start_where_the_row_before_ends(
             one = inputs[row : row + 1] if layer.batch_first else inputs[row : row + 1].transpose(0, 1)
             state = flatten_state(layer(one, unflatten_state(layer, state))[1])
     assert not found.requires_grad
+
+
+def test_a_chain_is_run_by_the_forward_given_and_ends_in_its_dtype():
+    layer = nn.GRU(2, 3, batch_first=True).double()
+    inputs, initial = torch.randn(2, 4, 2, dtype=torch.float64), torch.rand(2, 3)
+    found = chain(layer, inputs, initial, torch.tensor([False, True]), lambda x, hx: layer.forward(-x, hx))
+    expected = layer(-inputs[:1], initial[:1].double().unsqueeze(0))[1][0, 0]
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, torch.stack([initial[0].double(), expected.detach()]), rtol=0, atol=1e-12)

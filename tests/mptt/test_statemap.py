@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mptt import KeyMap, MPTTError, StateMap, WindowIndex
+from mptt.statemap import table_bytes
 
 SEVEN = WindowIndex.cut([11, 8], window=4, stride=3)
 # id      0  1  2  3  4  5  6        0 -> 1 at 2;  1 -> 2 at 2, 3 at 3;  2 -> 3 at 0
@@ -147,6 +150,15 @@ def test_second_propagate_changes_nothing():
     assert_same(memory, before)
 
 
+def test_a_table_of_more_rows_than_are_propagated_at_once_is_propagated_to_its_end():
+    memory = StateMap(WindowIndex([0] * 9000, np.arange(9000), 2), 1)
+    memory.write_rows(torch.arange(9000), torch.arange(9000.0).unsqueeze(1))
+    memory.propagate()
+    assert torch.equal(memory.mu, torch.arange(9000.0).unsqueeze(1) / 2)
+    assert not memory.mean.any()
+    assert not memory.count.any()
+
+
 # ---------------------------------------------------------------- against the dictionary
 
 
@@ -280,9 +292,26 @@ def test_state_too_large_for_the_memory_is_refused():
     assert memory.count.sum() == 0
 
 
+def test_a_state_that_overflows_in_half_precision_is_refused():
+    memory = StateMap(SEVEN, 1, dtype=torch.float16)
+    memory.write_rows(torch.tensor([3, 1]), torch.tensor([[70_000.0], [60_000.0]]))
+    assert column(memory.mean) == [0, 60_000, 0, 0, 0, 0, 0]
+    assert memory.refused.item() == 1
+
+
+def test_states_that_the_caller_refuses_are_not_filed():
+    memory = StateMap(SEVEN, 1)
+    finite = torch.tensor([True, False, True])
+    memory.write_rows(torch.tensor([5, 3, 1]), torch.tensor([[1.0], [2.0], [3.0]]), finite)
+    assert column(memory.mean) == [0, 3, 0, 0, 0, 1, 0]
+    assert memory.count.tolist() == [0, 1, 0, 0, 0, 1, 0]
+    assert memory.refused.item() == 1
+
+
 def test_batch_that_writes_nothing_is_not_refused():
     memory = StateMap(SEVEN, 1)
     memory.write([3, 6], torch.full((2, 4, 1), torch.nan))
+    memory.write([3], torch.empty(1, 0, 1))
     assert memory.refused.item() == 0
 
 
@@ -328,6 +357,44 @@ def test_refuses_an_empty_state():
         StateMap(SEVEN, 0)
 
 
+def test_refuses_a_key_map_of_other_windows():
+    other = WindowIndex([0], [0], 4)
+    with pytest.raises(MPTTError, match=r"other windows: WindowIndex\(1 windows.*, here WindowIndex\(7 windows"):
+        StateMap(SEVEN, 1, keymap=KeyMap(other))
+
+
+def test_refuses_rows_of_integers():
+    with pytest.raises(MPTTError, match=r"floating-point numbers, found torch\.int64"):
+        StateMap(SEVEN, 1, dtype=torch.int64)
+
+
+def test_refuses_more_rows_than_there_is_room_for(monkeypatch):
+    assert table_bytes(7, 3, torch.float32) == 2 * 7 * 3 * 4
+    monkeypatch.setattr("mptt.storage.free_memory", lambda: 168)
+    StateMap(SEVEN, 3)
+    with pytest.raises(MPTTError, match=r"A memory of 7 windows takes 336 bytes .* in RAM, where 168 bytes"):
+        StateMap(SEVEN, 3, dtype=torch.float64)
+
+
+# ---------------------------------------------------------------- devices
+
+
+def test_rows_live_on_the_device_given_wherever_ids_and_states_come_from():
+    memory = StateMap(SEVEN, 1, device="meta")  # a device that holds no numbers
+    memory.write([0, 1], numbered([0, 1]))
+    memory.write_rows(torch.tensor([3]), torch.ones(1, 1), torch.tensor([True]))
+    memory.propagate()
+    tensors = (memory.mu, memory.mean, memory.count, memory.refused, all_rows(memory))
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert memory.count.dtype == memory.refused.dtype == torch.int64
+
+
+@pytest.mark.parametrize(("device", "without_waiting"), [("cpu", False), ("meta", True)])
+def test_only_a_copy_to_the_host_is_waited_for(device, without_waiting):
+    memory, values = StateMap(SEVEN, 1, device=device), SimpleNamespace(to=lambda *given, **how: (given, how))
+    assert memory._here(values) == ((torch.device(device),), {"non_blocking": without_waiting})
+
+
 # ---------------------------------------------------------------- dtypes
 
 
@@ -366,6 +433,12 @@ def test_the_mean_of_very_many_writes_does_not_stall_in_half_precision():
     for _ in range(1000):
         memory.write_rows(torch.tensor([3, 3]), torch.tensor([[0.5], [1.5]]))
     assert memory.count[3].item() == 2000
+    assert column(memory.mean) == [0, 0, 0, 1, 0, 0, 0]
+
+
+def test_states_in_half_precision_are_added_up_in_that_of_the_rows():
+    memory = StateMap(SEVEN, 1)
+    memory.write_rows(torch.full((1000,), 3), torch.ones(1000, 1, dtype=torch.bfloat16))
     assert column(memory.mean) == [0, 0, 0, 1, 0, 0, 0]
 
 
@@ -412,6 +485,7 @@ def test_repr_and_nbytes_tell_what_the_rows_take():
     assert memory.nbytes == 2 * 7 * 3 * 4 + 7 * 8
     assert repr(memory) == "StateMap(7 rows of 3 float32, delta=0.5, in RAM, 0.0 MiB)"
     assert len(memory) == 7
+    assert repr(StateMap(SEVEN, 2**17)).endswith(" delta=1, in RAM, 7.0 MiB)")
 
 
 # ---------------------------------------------------------------- linkage
@@ -426,12 +500,21 @@ def test_link_sets_messages_and_drops_their_writes_only():
     assert column(memory.mean) == [0, 2, 0, 0, 0, 0, 0]
 
 
-def test_link_refuses_states_that_are_not_finite():
+@pytest.mark.parametrize("bad", [torch.nan, 1e300], ids=["nan", "too large for the rows"])
+def test_link_refuses_states_that_are_not_finite(bad):
     memory = filled()
     before = snapshot(memory)
-    with pytest.raises(MPTTError, match=r"not finite, for window 0 \(site 0, start 0\); these messages are left"):
-        memory.link(torch.tensor([3, 0]), torch.tensor([[7.0], [torch.nan]]))
+    with pytest.raises(
+        MPTTError, match=r"not finite, for window 0 \(site 0, start 0\); these messages are left as they were\."
+    ):
+        memory.link(torch.tensor([3, 0]), torch.tensor([[7.0], [bad]], dtype=torch.float64))
     assert_same(memory, before)
+
+
+def test_link_takes_states_of_any_dtype():
+    memory = StateMap(SEVEN, 1)
+    memory.link(torch.tensor([3]), torch.tensor([[7.0]], dtype=torch.float64))
+    assert column(memory.mu) == [0, 0, 0, 7, 0, 0, 0]
 
 
 # ---------------------------------------------------------------- saved and loaded
@@ -448,6 +531,20 @@ def test_state_survives_a_weights_only_file(tmp_path):
         each.write([4, 1], numbered([4, 1]))
         each.propagate()
     assert_same(restored, snapshot(memory))
+
+
+def test_the_state_of_a_memory_says_all_that_it_is():
+    memory = filled(delta=0.5)
+    state = memory.state_dict()
+    tensors = {name: state.pop(name) for name in ("mu", "mean", "count", "refused")}
+    assert all(tensor is getattr(memory, name) for name, tensor in tensors.items())
+    assert state == {
+        "format": 2,
+        "windows": "WindowIndex(7 windows, 2 sites, length 4)",
+        "fingerprint": SEVEN.fingerprint,
+        "state_size": 1,
+        "delta": 0.5,
+    }
 
 
 def test_loaded_memory_shares_nothing_with_the_state():
@@ -504,8 +601,20 @@ def test_refuses_the_state_of_another_memory_and_says_what_differs(other, says):
 
 def test_names_every_difference_at_once():
     saved = StateMap(WindowIndex([0], [0], 4), 2).state_dict()
-    with pytest.raises(MPTTError, match=r"state size 2, here 1; windows .*Resume with"):
+    with pytest.raises(
+        MPTTError,
+        match=r"state size 2, here 1; windows .*length 4\), here .*length 4\)\. Resume with the data, window, stride",
+    ):
         filled().load_state_dict(saved)
+
+
+def test_refuses_tables_of_another_shape_than_the_state_says():
+    memory = filled()
+    before = snapshot(memory)
+    saved = {**memory.state_dict(), "mu": torch.zeros(7, 2), "count": torch.zeros(6, dtype=torch.int64)}
+    with pytest.raises(MPTTError, match="damaged: mu, count not of the shape of its windows and state"):
+        memory.load_state_dict(saved)
+    assert_same(memory, before)
 
 
 def test_refuses_a_later_format_and_an_earlier_one_that_had_other_tables():
@@ -524,6 +633,10 @@ def test_refuses_what_is_not_a_memory():
     del incomplete["count"], incomplete["mu"]
     with pytest.raises(MPTTError, match="not the state of a StateMap: count, mu missing"):
         memory.load_state_dict(incomplete)
+    with pytest.raises(MPTTError, match="StateMap: count, fingerprint, mean, mu, refused, state_size, windows missing"):
+        memory.load_state_dict({"format": 2})
+    with pytest.raises(MPTTError, match="StateMap: fingerprint, format, state_size, windows missing"):
+        memory.load_state_dict({})
     assert_same(memory, before)
 
 

@@ -136,7 +136,7 @@ def test_the_seed_is_that_of_the_saved_run(dataset: xr.Dataset) -> None:
 def test_the_state_is_plain_values(dataset: xr.Dataset) -> None:
     first = loader(dataset)
     list(islice(iter(first), 2))
-    layout = {"order": "shuffled", "windows": 80, "batch_size": 3}
+    layout = {"order": "shuffled", "windows": 80, "batch_size": 3, "processes": 1}
     assert first.state_dict() == {"seed": 0, "epoch": 0, "position": 2, "layout": layout}
 
 

@@ -176,7 +176,12 @@ def test_each_site_has_dates_of_its_own():
 
 def test_a_table_of_dates_is_the_same_as_a_mapping(tmp_path):
     header = "gauge,test_start,test_end,site,train_start,train_end,validation_start,validation_end"
-    rows = ["-,2001,2001, a ,2000-01-01,2000-01-10,2000-02,2000-02", "-,2000-01-01,2000-01-02,b,2002-01,2002-12,,", ""]
+    rows = [
+        "-,2001,2001, a ,2000-01-01,2000-01-10,2000-02,2000-02",
+        ",,,,,,,",
+        "-,2000-01-01,2000-01-02,b,2002-01,2002-12,,",
+        "",
+    ]
     (tmp_path / "dates.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join([header, *rows]).encode())
     assert read_site_dates(tmp_path / "dates.csv") == by_site()
     first, last = np.array([0, 0]), np.array([1096, 1096])

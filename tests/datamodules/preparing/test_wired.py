@@ -384,3 +384,10 @@ def _places(data, batch):
     if "window" in batch:
         return [(int(data.windows.site[window]), int(data.windows.start[window])) for window in batch["window"]]
     return list(zip(batch["site"].tolist(), batch["start"].tolist(), strict=True))
+
+
+def test_sites_that_all_lack_an_attribute_leave_none():
+    dataset = dated().assign(depth=("site", np.full(len(PERIODS), np.nan)))
+    data = SeriesDataModule(dataset, **PLAIN, attributes=["depth"], attributes_missing="drop_site")
+    with pytest.raises(MPTTError, match=r"No site is left\. Left out 6 of 6 site\(s\), attributes missing: s0, s1"):
+        data.setup("fit")

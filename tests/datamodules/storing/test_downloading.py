@@ -288,3 +288,15 @@ def test_entries_say_what_is_needed(name: str) -> None:
     assert all((archive.title, archive.license, archive.references, archive.size))
     assert re.fullmatch(r"10\.\d{4,5}/\S+", archive.doi)
     assert bool(archive.record) == bool(archive.files) != bool(archive.by_hand)
+
+
+@pytest.mark.parametrize("kind", ["data.zip", "data.tar"])
+def test_entries_of_folders_are_folders_also_empty_ones(kind: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "csv" / "empty").mkdir(parents=True)
+    (source / "csv" / "a.csv").write_bytes(b"1,2")
+    shutil.make_archive(str(tmp_path / "data"), kind.partition(".")[2], source)
+    unpack(tmp_path / kind, tmp_path / "out")
+    found = {path.relative_to(tmp_path / "out").as_posix(): path.is_dir() for path in (tmp_path / "out").rglob("*")}
+    assert found == {"csv": True, "csv/empty": True, "csv/a.csv": False}
+    assert (tmp_path / "out" / "csv" / "a.csv").read_bytes() == b"1,2"
