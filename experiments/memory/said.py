@@ -1,0 +1,59 @@
+"""What was found of units and of steps, in sentences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def units_said(units: pd.DataFrame, scores: pd.DataFrame, horizon: int, per: str) -> str:
+    """How fast the units are, which matters most, and what is left without the slowest quarter.
+
+    Args:
+        units: ranked, with `nse_drop`.
+        scores: as of `scores_in_order`.
+        horizon: in steps.
+        per: what a step is: "days".
+    """
+    settling = units["settling"].to_numpy()
+    slow = settling.max()
+    longest = f"more than {horizon}" if np.isinf(slow) else f"{slow:g}"
+    first = (
+        f"{len(units)} units, each by itself: half of them settle within {np.median(settling):g} {per}, the slowest in"
+        f" {longest}."
+    )
+    most = units.loc[units["nse_drop"].idxmax()]
+    fast = "does not settle" if np.isinf(most["settling"]) else f"settles in {most['settling']:g} {per}"
+    lines = [first, f"Unit {most['unit']} ({fast}) is missed most: the NSE falls by {most['nse_drop']:.2f} without it."]
+    quarter = scores["held"].unique()
+    count = int(quarter[np.abs(quarter - len(units) / 4).argmin()])
+    for target, some in scores.groupby("target", sort=False):
+        at = some[some["held"] == count].set_index("order")["nse"]
+        chance = at[[name for name in at.index if str(name).startswith("random ")]]
+        whole = some.loc[some["held"] == 0, "nse"].iloc[0]
+        random = f", a random {count} left out {chance.median():.2f} ({chance.min():.2f} to {chance.max():.2f})"
+        lines.append(
+            f"NSE of {target}: {whole:.2f}; the {count} slowest units left out {at['settling time']:.2f}"
+            + (random if len(chance) else "")
+            + "."
+        )
+    return "\n".join(lines)
+
+
+def steps_said(summary: pd.DataFrame, per: str) -> str:
+    """Up to where the contribution lies, and what reading all steps adds to reading the last."""
+    lines = []
+    for row in summary.itertuples():
+        line = (
+            f"{row.target}: half of the contribution of {row.steps} {per} lies in the last {row.half + 1}, nine tenths"
+            f" in the last {row.nine_tenths + 1}."
+        )
+        if row.reader == "probe":
+            line += (
+                f" NSE over {row.windows} windows: the network {row.nse_network:.2f}, its last state read anew"
+                f" {row.nse_last:.2f}, all {row.steps} states {row.nse_all:.2f}."
+            )
+        else:
+            line += f" NSE over {row.windows} windows: {row.nse_network:.2f}."
+        lines.append(line)
+    return "\n".join(lines)
