@@ -56,6 +56,7 @@ class NeuroViewRegressor(SequenceRegressor):
         scheduler: SchedulerMaker | None = None,
     ) -> None:
         super().__init__(input_size, output_size, core, hidden_size, num_layers, dropout, optimizer, scheduler)
+        self.steps = steps
         self.head = NeuroViewHead(hidden_size, steps, output_size)  # type: ignore[assignment]
         # Where each stretch of evaluation ended, and the states up to there.
         self._ends: dict[tuple[int, int], tuple[int, Tensor]] = {}
@@ -76,13 +77,13 @@ class NeuroViewRegressor(SequenceRegressor):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """As of `SequenceRegressor`, over the steps of which all states are in the window."""
         steps = batch["x"].shape[1]
-        if steps < self.head.steps:
+        if steps < self.steps:
             raise MPTTError(
-                f"NeuroViewRegressor reads {self.head.steps} steps, and the training window has {steps}: give fewer"
+                f"NeuroViewRegressor reads {self.steps} steps, and the training window has {steps}: give fewer"
                 " (--model.steps) or longer windows (--data.window)."
             )
         mask = batch["mask"].clone()
-        mask[:, : self.head.steps - 1] = False
+        mask[:, : self.steps - 1] = False
         return super().training_step({**batch, "mask": mask}, batch_idx)
 
     def on_validation_epoch_start(self) -> None:
@@ -102,7 +103,7 @@ class NeuroViewRegressor(SequenceRegressor):
     def predict_batch(self, batch: dict[str, Tensor]) -> Tensor:
         """Predictions (B, L, K), standardised, of stretches that may go on where others of their site ended."""
         states, _ = self.core(batch["x"])
-        before = states.new_zeros(len(states), self.head.steps - 1, states.shape[2])
+        before = states.new_zeros(len(states), self.steps - 1, states.shape[2])
         if {"site", "start", "length"} <= batch.keys():
             seen: Counter[tuple[int, int]] = Counter()
             columns = (batch[name].tolist() for name in ("site", "start", "length"))

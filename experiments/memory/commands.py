@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from jsonargparse import auto_cli
@@ -95,6 +96,7 @@ def steps(
     part: str = "test",
     sites: str | None = None,
     windows: int = 1000,
+    beside: str | None = None,
     checkpoint: str = "best",
     data_root: str | None = None,
 ) -> None:
@@ -109,6 +111,7 @@ def steps(
         part: that readings are scored on.
         sites: names with commas between; all by default.
         windows: so many of either part, at most.
+        beside: folders of other runs, with commas between, to draw into the same figure; run the command on them first.
         checkpoint: best, last, or a file.
         data_root: where the data set is now, if it was moved.
     """
@@ -116,7 +119,7 @@ def steps(
 
     opened = opened_of(run, checkpoint, data_root)
     found = step_contributions(opened, steps, windows, part=part, sites=names_of(sites))
-    written = write_steps(opened, found)
+    written = write_steps(opened, found, [Path(name) for name in names_of(beside) or ()])
     print(steps_said(found.summary, step_name(opened)))
     print("written to " + ", ".join(str(path) for path in written))
 

@@ -16,14 +16,11 @@ def units_said(units: pd.DataFrame, scores: pd.DataFrame, horizon: int, per: str
         per: what a step is: "days".
     """
     settling = units["settling"].to_numpy()
-    slow = settling.max()
-    longest = f"more than {horizon}" if np.isinf(slow) else f"{slow:g}"
-    first = (
-        f"{len(units)} units, each by itself: half of them settle within {np.median(settling):g} {per}, the slowest in"
-        f" {longest}."
-    )
-    most = units.loc[units["nse_drop"].idxmax()]
-    fast = "does not settle" if np.isinf(most["settling"]) else f"settles in {most['settling']:g} {per}"
+    # The slower of two in the middle: a mean of one that settles and one that does not is none.
+    middle, slowest = (_time(value, horizon, per) for value in np.sort(settling)[[len(settling) // 2, -1]])
+    first = f"{len(units)} units, each by itself: half of them settle within {middle}, the slowest in {slowest}."
+    most = units.iloc[int(units["nse_drop"].argmax())]
+    fast = f"settles in {_time(float(most['settling']), horizon, per)}"
     lines = [first, f"Unit {most['unit']} ({fast}) is missed most: the NSE falls by {most['nse_drop']:.2f} without it."]
     quarter = scores["held"].unique()
     count = int(quarter[np.abs(quarter - len(units) / 4).argmin()])
@@ -43,17 +40,17 @@ def units_said(units: pd.DataFrame, scores: pd.DataFrame, horizon: int, per: str
 def steps_said(summary: pd.DataFrame, per: str) -> str:
     """Up to where the contribution lies, and what reading all steps adds to reading the last."""
     lines = []
-    for row in summary.itertuples():
+    for row in summary.to_dict("records"):
         line = (
-            f"{row.target}: half of the contribution of {row.steps} {per} lies in the last {row.half + 1}, nine tenths"
-            f" in the last {row.nine_tenths + 1}."
+            f"{row['target']}: half of the contribution of {row['steps']} {per} lies in the last {row['half'] + 1},"
+            f" nine tenths in the last {row['nine_tenths'] + 1}. NSE over {row['windows']} windows: the network"
+            f" {row['nse_network']:.2f}"
         )
-        if row.reader == "probe":
-            line += (
-                f" NSE over {row.windows} windows: the network {row.nse_network:.2f}, its last state read anew"
-                f" {row.nse_last:.2f}, all {row.steps} states {row.nse_all:.2f}."
-            )
-        else:
-            line += f" NSE over {row.windows} windows: {row.nse_network:.2f}."
-        lines.append(line)
+        if row["reader"] == "probe":
+            line += f", its last state read anew {row['nse_last']:.2f}, all {row['steps']} states {row['nse_all']:.2f}"
+        lines.append(f"{line}.")
     return "\n".join(lines)
+
+
+def _time(settling: float, horizon: int, per: str) -> str:
+    return f"more than {horizon} {per}" if np.isinf(settling) else f"{settling:g} {per}"

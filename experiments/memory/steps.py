@@ -68,7 +68,8 @@ def state_windows(
     """
     numbers = site_numbers(run, sites, part)
     stretch = run.data.parts[part]
-    every = max(int(stretch.length[np.isin(stretch.site, numbers)].sum()) // windows, 1)
+    not_scored = max(steps - 1, run.data.warmup if part != "train" else 0)
+    every = max(int((stretch.length[np.isin(stretch.site, numbers)] - not_scored).clip(0).sum()) // windows, 1)
     read = _read_units(run)
     ends: dict[int, Tensor] = {}
     found: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mptt.analysis.response import HORIZON
+from mptt.errors import MPTTError
 from mptt.experiments.figures.common import save
 from mptt.experiments.figures.steps import steps_figure
 from mptt.experiments.figures.units import ablation_figure, unit_figure
@@ -81,14 +82,33 @@ def write_units(
     return whole, scores, written
 
 
-def write_steps(run: OpenedRun, found: StepContributions) -> list[Path]:
-    """Write the tables and the figure of how much each step counts into RUN/memory; the paths written."""
+def write_steps(run: OpenedRun, found: StepContributions, beside: Sequence[Path] = ()) -> list[Path]:
+    """Write the tables and the figure of how much each step counts into RUN/memory.
+
+    Args:
+        run: opened.
+        found: of it.
+        beside: folders of other runs, whose own tables are there already, to draw into the same figure.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        MPTTError: a run beside it without its table.
+    """
+    if lacking := [str(other) for other in beside if not (other / "memory" / "steps.csv").is_file()]:
+        raise MPTTError(f"There is no memory/steps.csv in {', '.join(lacking)}: run `mptt memory steps` on it first.")
     folder = run.folder / "memory"
     written = [
         _write_table(found.lags, folder / "steps.csv"),
         _write_table(found.summary, folder / "steps_summary.csv"),
     ]
-    lines = {str(target): table for target, table in found.lags.groupby("target", sort=False)}
+    tables = {run.folder: found.lags, **{other: pd.read_csv(other / "memory" / "steps.csv") for other in beside}}
+    lines = {
+        str(target) if not beside else f"{target}, {other.resolve().name}": table
+        for other, lags in tables.items()
+        for target, table in lags.groupby("target", sort=False)
+    }
     save(steps_figure(lines, step_name(run)), folder / "steps")
     return [*written, folder / "steps.png"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,8 +75,8 @@ def cores_of(run: OpenedRun) -> dict[str, RecurrentLayer]:
     names = list(dict.fromkeys(core for core, _, _ in run.network.units))
     if unknown := [name for name in names if name not in layers]:
         raise MPTTError(
-            f"The units of {type(run.network.module).__name__} cannot be taken apart: its core ({', '.join(unknown)}) is"
-            " no nn.RNN, nn.GRU or nn.LSTM."
+            f"The units of {type(run.network.module).__name__} cannot be taken apart: its core ({', '.join(unknown)})"
+            " is no nn.RNN, nn.GRU or nn.LSTM."
         )
     for name in names:
         check_units(layers[name], name)
@@ -143,7 +144,7 @@ def unit_responses(
             found = step_metrics(response)
             sign = np.sign(np.nan_to_num(response.path[:, -1] - response.start))
             gain, lag = frequency_response(alone, base, directions, rest, sign, periods, horizon)
-            where = {"core": core, "layer": number}
+            where: dict[str, Any] = {"core": core, "layer": number}
             steps = pd.DataFrame({**_index(names, layer.hidden_size), **{k: v.T.ravel() for k, v in found.items()}})
             tables["steps"].append(steps.assign(**where))
             frequencies = {"gain": gain, "lag": lag}

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 from mptt.analysis.ablation import Bools, ablations, holding
 from mptt.errors import MPTTError
@@ -56,7 +57,7 @@ def scores_without(
     numbers = site_numbers(run, sites, part)
     data = run.data
     series = len(data.sites) * len(data.targets)
-    scores = {"nse": NSE(len(held) * series), "rmse": RMSE(len(held) * series)}
+    scores: dict[str, Metric] = {"nse": NSE(len(held) * series), "rmse": RMSE(len(held) * series)}
     loader = data.series_dataloader() if part == "train" else data.evaluation_dataloader(part)
     first_batch = next(iter(loader))
     rows_steps = first_batch["x"].shape[0] * first_batch["x"].shape[1]
@@ -139,7 +140,7 @@ def random_orders(units: int, number: int, seed: int = 0) -> dict[str, npt.NDArr
 
 def _add(
     run: OpenedRun,
-    scores: Mapping[str, NSE | RMSE],
+    scores: Mapping[str, Metric],
     batch: dict[str, Tensor],
     predictions: Tensor,
     first: int,

@@ -36,7 +36,7 @@ def holding(layer: RecurrentLayer, held: Tensor, values: Tensor) -> Iterator[Non
     """
     check_units(layer, type(layer).__name__)
     size = layer.hidden_size
-    like = layer.weight_hh_l0
+    like = next(layer.parameters())
     steps = [cell(layer_alone(layer, number).to(like)) for number in range(layer.num_layers)]
     masks, constants = held.to(like.device).split(size, dim=1), values.to(like).split(size)
 
@@ -60,7 +60,7 @@ def holding(layer: RecurrentLayer, held: Tensor, values: Tensor) -> Iterator[Non
         return output, unflatten_state(layer, _whole(states, size))
 
     own = layer.__dict__.get("forward")
-    layer.forward = forward  # type: ignore[method-assign]
+    layer.forward = forward  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:

@@ -25,15 +25,8 @@ def check_units(layer: RecurrentLayer, name: str) -> None:
 def layer_alone(layer: RecurrentLayer, number: int) -> RecurrentLayer:
     """One layer of several as a layer of its own: a copy, batch first, in double, without gradient, in eval mode."""
     width = layer.input_size if number == 0 else layer.hidden_size
-    size = width, layer.hidden_size
-    alone: RecurrentLayer
-    if isinstance(layer, nn.RNN):
-        alone = nn.RNN(*size, nonlinearity=layer.nonlinearity, bias=layer.bias, batch_first=True)
-    else:
-        alone = (nn.LSTM if isinstance(layer, nn.LSTM) else nn.GRU)(*size, bias=layer.bias, batch_first=True)
-    weights = {f"{name}_l0": getattr(layer, f"{name}_l{number}") for name in _NAMES if layer.bias or "bias" not in name}
-    alone.load_state_dict({name: weight.detach() for name, weight in weights.items()})
-    return alone.double().requires_grad_(False).eval()
+    names = [name for name in _NAMES if layer.bias or "bias" not in name]
+    return _one_layer(layer, width, {f"{name}_l0": getattr(layer, f"{name}_l{number}").detach() for name in names})
 
 
 def decouple(layer: RecurrentLayer, number: int, mean: Tensor) -> RecurrentLayer:
@@ -62,13 +55,14 @@ def decouple(layer: RecurrentLayer, number: int, mean: Tensor) -> RecurrentLayer
     check_units(layer, type(layer).__name__)
     alone = layer_alone(layer, number)
     size = alone.hidden_size
-    whole = alone.weight_hh_l0.reshape(-1, size, size)  # (gate, unit, unit)
+    whole = alone.state_dict()["weight_hh_l0"].reshape(-1, size, size)  # (gate, unit, unit)
     own = torch.diag_embed(whole.diagonal(dim1=1, dim2=2))
     others = ((whole - own) @ mean.double()).flatten()
-    biased = alone if alone.bias else _with_bias(alone)
-    biased.weight_hh_l0.copy_(own.flatten(0, 1))
-    biased.bias_hh_l0.add_(others)
-    return biased
+    state = alone.state_dict()
+    bias = state.get("bias_hh_l0", torch.zeros_like(others))
+    state |= {"weight_hh_l0": own.flatten(0, 1), "bias_hh_l0": bias + others}
+    state.setdefault("bias_ih_l0", torch.zeros_like(others))
+    return _one_layer(layer, alone.input_size, state)
 
 
 @torch.no_grad()
@@ -78,12 +72,13 @@ def run_alone(layer: RecurrentLayer, inputs: Tensor, state: Tensor) -> tuple[Ten
     return output, flatten_state(hidden)
 
 
-def _with_bias(alone: RecurrentLayer) -> RecurrentLayer:
-    made = type(alone)(alone.input_size, alone.hidden_size, batch_first=True, **_kind(alone))
-    zeros = {name: torch.zeros_like(value) for name, value in made.named_parameters() if "bias" in name}
-    made.load_state_dict(alone.state_dict() | zeros)
-    return made.double().requires_grad_(False).eval()
-
-
-def _kind(layer: RecurrentLayer) -> dict[str, str]:
-    return {"nonlinearity": layer.nonlinearity} if isinstance(layer, nn.RNN) else {}
+def _one_layer(like: RecurrentLayer, inputs: int, state: dict[str, Tensor]) -> RecurrentLayer:
+    """A layer of the kind of another, with these weights, and biases where there are some."""
+    size, bias = (inputs, like.hidden_size), "bias_hh_l0" in state
+    made: RecurrentLayer
+    if isinstance(like, nn.RNN):
+        made = nn.RNN(*size, nonlinearity=like.nonlinearity, bias=bias, batch_first=True)
+    else:
+        made = (nn.LSTM if isinstance(like, nn.LSTM) else nn.GRU)(*size, bias=bias, batch_first=True)
+    made.double().load_state_dict(state)
+    return made.requires_grad_(False).eval()

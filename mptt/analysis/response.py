@@ -110,7 +110,9 @@ def frequency_response(
     periods: Sequence[float] = PERIODS,
     horizon: int = HORIZON,
 ) -> tuple[Array, Array]:
-    """Gain and lag of each unit, of inputs that go to and fro around `base`, by least squares on the last whole periods.
+    """Gain and lag of each unit, of inputs that go to and fro around `base`.
+
+    By least squares on the last whole periods.
 
     Args:
         alone: as of `decouple`.
