@@ -67,7 +67,8 @@ def unit_figure(
     # An overshoot is shown; a unit that goes to and fro between its limits is cut off.
     top = float(np.nanmax(np.where(np.isfinite(paths), paths, np.nan), initial=1.0))
     panels[0].set_ylim(-0.05, min(max(1.05, top + 0.05), 2.0))
-    panels[0].set_xlim(1, max(10.0, min(horizon, 3 * longest) if np.isfinite(settling).all() else horizon))
+    # Three decades at least, or their ticks would be too many for a panel so narrow.
+    panels[0].set_xlim(1, max(1000.0, min(horizon, 3 * longest) if np.isfinite(settling).all() else horizon))
     panels[1].set(xlabel=f"period ({per})", ylabel="gain (part of the largest)", ylim=(0, 1.05))
     panels[2].set(xlabel=f"period ({per})", ylabel=f"lag ({per})")
     for axes in panels:
@@ -82,13 +83,14 @@ def unit_figure(
     return figure
 
 
-def ablation_figure(scores: pd.DataFrame, orders: Sequence[str], target: str) -> Figure:
+def ablation_figure(scores: pd.DataFrame, orders: Sequence[str], target: str, held_at: str = "their mean") -> Figure:
     """NSE of a target against the number of units held at a constant: in the given orders, and in random ones.
 
     Args:
         scores: as of `scores_in_order`; random orders are called "random 1" and so on.
         orders: to draw, by name.
         target: which.
+        held_at: what the constant is, for the axis.
     """
     figure, axes = one_panel(3.0)
     some = scores[scores["target"] == target]
@@ -104,7 +106,7 @@ def ablation_figure(scores: pd.DataFrame, orders: Sequence[str], target: str) ->
         )
     whole = float(some.loc[some["held"] == 0, "nse"].to_numpy()[0])
     axes.axhline(whole, color=BLACK, linewidth=0.6, linestyle=":")
-    axes.set(xlabel="units held at their mean", ylabel=f"NSE of {target}", xlim=(0, by_order.index.max()))
+    axes.set(xlabel=f"units held at {held_at}", ylabel=f"NSE of {target}", xlim=(0, by_order.index.max()))
     # Far below the mean of the observations one model is as useless as another.
     axes.set_ylim(max(float(by_order.min().min()), -0.5) - 0.05, max(whole, float(by_order.max().max())) + 0.05)
     legend_beside(figure, axes)

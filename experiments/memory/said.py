@@ -49,6 +49,8 @@ def steps_said(summary: pd.DataFrame, per: str) -> str:
         if row["reader"] == "probe":
             line += f", its last state read anew {row['nse_last']:.2f}, all {row['steps']} states {row['nse_all']:.2f}"
         lines.append(f"{line}.")
+        if row["reader"] == "probe" and row["nse_all"] < row["nse_last"] - 0.02:
+            lines.append("The probe that reads all of them predicts worse than that of the last: trust no share of it.")
     return "\n".join(lines)
 
 

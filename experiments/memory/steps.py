@@ -24,10 +24,11 @@ class StepContributions:
 
     Attributes:
         lags: a row for each target and lag: weight, contribution, share (as of `Contribution`: weight, term, share),
-            and the band `low` to `high` of the share, nine tenths of the resamples; NaN for a head.
+            and the band `low` to `high` of the share, 1.645 standard errors to either side by the jackknife over ten
+            blocks of time; NaN for a head.
         summary: a row for each target: reader ("head" of a `NeuroViewRegressor`, or "probe"), steps, windows, strength
-            of the ridge, half and nine_tenths (lags up to which so much of the contribution lies), and the NSE over
-            windows of the scored part of the network itself, and of probes that read the last state and all of them.
+            and grade of the ridge, half and nine_tenths (lags up to which so much of the contribution lies), and the
+            NSE over windows of the scored part of the network itself, and of probes of the last state and of all.
     """
 
     lags: pd.DataFrame
@@ -101,7 +102,6 @@ def step_contributions(
     fitted: str = "train",
     part: str = "test",
     sites: Sequence[str] | None = None,
-    resamples: int = 20,
 ) -> StepContributions:
     """How much the hidden state of each step counts for the target of the last.
 
@@ -115,7 +115,6 @@ def step_contributions(
         fitted: part that the probe is fitted to.
         part: that all are scored on.
         sites: names; by default all.
-        resamples: of ten blocks of windows, for the band.
 
     Raises:
         MPTTError: as of `state_windows`.
@@ -128,17 +127,18 @@ def step_contributions(
     if isinstance(head, NeuroViewHead):
         counts = contribution(head.by_lag(), test.states)
         band = torch.full((2, *counts.share.shape), torch.nan)
-        about = {"reader": "head", "strength": np.nan, "nse_last": np.nan, "nse_all": own.numpy()}
+        about = {"reader": "head", "strength": np.nan, "grade": np.nan, "nse_last": np.nan, "nse_all": own.numpy()}
     else:
         train = state_windows(run, fitted, scored_steps, windows, sites)
-        probe = fit_probe(train.states, train.targets, resamples=resamples)
+        probe = fit_probe(train.states, train.targets, jackknife=True)
         last = fit_probe(train.states[:, :1], train.targets)
         counts = contribution(probe.weights, train.states)
-        limits = torch.tensor([0.05, 0.95], dtype=torch.float64)
-        band = probe.shares.quantile(limits, dim=0) if resamples else torch.full((2, *counts.share.shape), torch.nan)
+        apart = 1.645 * probe.spread
+        band = torch.stack([(counts.share - apart).clamp(min=0), counts.share + apart])
         about = {
             "reader": "probe",
             "strength": probe.strength,
+            "grade": probe.grade,
             "nse_last": efficiency(last.predict(test.states[:, :1]), test.targets).numpy(),
             "nse_all": efficiency(probe.predict(test.states), test.targets).numpy(),
         }
@@ -155,7 +155,18 @@ def step_contributions(
         "nine_tenths": [lags_to(one, 0.9) for one in share],
         "nse_network": own.numpy(),
     }
-    order = ["target", "reader", "steps", "windows", "strength", "half", "nine_tenths", "nse_network", "nse_last"]
+    order = [
+        "target",
+        "reader",
+        "steps",
+        "windows",
+        "strength",
+        "grade",
+        "half",
+        "nine_tenths",
+        "nse_network",
+        "nse_last",
+    ]
     return StepContributions(pd.DataFrame({**index, **columns}), pd.DataFrame(summary)[[*order, "nse_all"]])
 
 

@@ -76,7 +76,8 @@ def write_units(
     written.append(folder / "units.png")
     for target in run.data.targets:
         name = f"unit_ablation_{part}" + (f"_{target}" if len(run.data.targets) > 1 else "").replace("/", "_per_")
-        save(ablation_figure(scores, named, target), folder / name)
+        held_at = "their mean" if hold_at == "mean" else "zero"
+        save(ablation_figure(scores, named, target, held_at), folder / name)
         written.append(folder / f"{name}.png")
     whole = UnitResponses(tables["units"], responses.steps, responses.frequencies, responses.paths)
     return whole, scores, written

@@ -54,7 +54,8 @@ class UnitResponses:
     Attributes:
         units: a row for each unit, in the order of the state: core, layer, unit, and of the input that moves it most
             (`input`) what `steps` has.
-        steps: a row for each unit and input: change, delay, rise, settling, overshoot, as of `step_metrics`.
+        steps: a row for each unit and input: change, delay, rise, settling, overshoot, as of `step_metrics`;
+            and `moved`, how far it got in twice the horizon, which is the change where it settles.
         frequencies: a row for each unit, input and period: gain, lag.
         paths: (units, T) the response to the input that moves it most, from 0 to 1; NaN where it does not settle.
     """
@@ -141,7 +142,7 @@ def unit_responses(
             places = _places(run, core, number, "h") + _places(run, core, number, "c")
             rest = at_rest(alone, base, initial_state(alone, point.mean[places]), 2 * horizon)
             response = step_response(alone, base, directions, rest, horizon)
-            found = step_metrics(response)
+            found = step_metrics(response) | {"moved": response.path[:, -1] - response.start}
             sign = np.sign(np.nan_to_num(response.path[:, -1] - response.start))
             gain, lag = frequency_response(alone, base, directions, rest, sign, periods, horizon)
             where: dict[str, Any] = {"core": core, "layer": number}
@@ -173,9 +174,9 @@ def rankings(responses: UnitResponses) -> dict[str, npt.NDArray[np.int64]]:
     units, waves = responses.units, responses.frequencies
     year = min(waves["period"].unique(), key=lambda period: abs(np.log(period / 365)))
     at_year = units.merge(waves[waves["period"] == year], on=["core", "layer", "unit", "input"], how="left")
-    change = units["change"].fillna(0).abs()
+    change = units["moved"].abs()
     return {
-        "settling time": slowest_first(units["settling"], units["change"]),
+        "settling time": slowest_first(units["settling"], units["moved"]),
         "change": np.argsort(-change.to_numpy(), kind="stable"),
         "annual gain": np.argsort(-at_year["gain"].to_numpy(), kind="stable"),
     }

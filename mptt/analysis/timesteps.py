@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mptt.errors import MPTTError
 
 STRENGTHS = tuple(10.0**power for power in range(-4, 7))
+GRADES = (0.0, 0.5, 1.0)
 
 
 class NeuroViewHead(nn.Module):
@@ -63,15 +64,18 @@ class Probe:
         weights: (L, K, S).
         intercept: (K,).
         strength: of the ridge, in units of the mean eigenvalue of the kernel.
-        error: of each strength tried, the mean squared error of blocks left out, in units of the target's variance.
-        shares: (R, L, K) of each resample of the blocks, as of `Contribution.share`.
+        grade: how much less is expected of far lags, as of `fit_probe`.
+        error: of each grade and strength tried, the mean squared error of blocks left out, in units of the target's
+            variance.
+        spread: (L, K) standard error of `Contribution.share`, by the jackknife over blocks; NaN where not asked for.
     """
 
     weights: Tensor
     intercept: Tensor
     strength: float
-    error: dict[float, float]
-    shares: Tensor
+    grade: float
+    error: dict[tuple[float, float], float]
+    spread: Tensor
 
     def predict(self, states: Tensor) -> Tensor:
         """(N, K) of states (N, L, S)."""
@@ -101,24 +105,26 @@ def fit_probe(
     targets: Tensor,
     blocks: Tensor | int = 10,
     strengths: Sequence[float] = STRENGTHS,
+    grades: Sequence[float] = GRADES,
     strength: float | None = None,
-    resamples: int = 0,
-    seed: int = 0,
+    jackknife: bool = False,
 ) -> Probe:
     """Ridge regression of targets on the states of all lags, in closed form.
 
     States are standardised, unit by unit and lag by lag. There are more of them than windows, so it is solved in the
-    space of windows: the N by N matrix of their products is computed once. The strength is that with the smallest error
-    of a fifth of the blocks left out: whole blocks, since windows that overlap know each other.
+    space of windows: the N by N matrix of their products is computed once. The ridge holds down all weights alike
+    (grade 0), or those of lag l by (1 + l) to twice the grade more: that far lags say less is for the data to decide,
+    but where it is so, a probe that does not know it drowns in them. Grade and strength are those with the smallest
+    error of a fifth of the blocks left out: whole blocks, since windows that overlap know each other.
 
     Args:
         states: (N, L, S), lag 0 first; computed in their dtype.
         targets: (N, K), without gaps.
         blocks: (N,) the block of each window, or into how many parts to cut them as they come.
         strengths: to try.
-        strength: one that is taken as it is.
-        resamples: of the blocks, with replacement, to say how sure the shares are.
-        seed: of the resamples.
+        grades: to try.
+        strength: one that is taken as it is, with the first of the grades.
+        jackknife: leave out one block after another, to say how sure the shares are.
 
     Raises:
         MPTTError: fewer than two blocks of two windows, or a target that does not vary.
@@ -142,43 +148,41 @@ def fit_probe(
     def standardised(lag: int) -> Tensor:  # (N, S); all lags together would be a second copy of what is large
         return (states[:, lag] - mean[lag]) / scale[lag]
 
-    kernel = torch.zeros(count, count, dtype=states.dtype)
+    weighing = (1 + torch.arange(lags, dtype=torch.float64)).pow(-2 * torch.tensor(grades).double().unsqueeze(1))
+    weighing /= weighing.sum(1, keepdim=True) * states.shape[2]  # (G, L)
+    kernels = torch.zeros(len(grades), count, count, dtype=states.dtype)
     for lag in range(lags):
-        kernel.addmm_(standardised(lag), standardised(lag).T)
-    kernel = kernel.double() / states[0].numel()
-    error: dict[float, float] = {}
+        product = standardised(lag) @ standardised(lag).T
+        for nth in range(len(grades)):
+            kernels[nth].add_(product, alpha=float(weighing[nth, lag]))
+    error: dict[tuple[float, float], float] = {}
+    chosen = grades[0]
     if strength is None:
-        squares = torch.zeros(len(strengths), dtype=torch.float64)
-        for fold in range(min(5, len(names))):
-            out = torch.isin(blocks, names[fold::5])
-            axes, centre = _decomposed(kernel[~out][:, ~out]), y[~out].mean(0)
-            for nth, one in enumerate(strengths):
-                predicted = kernel[out][:, ~out] @ _solved(axes, y[~out] - centre, one) + centre
-                squares[nth] += (predicted - y[out]).square().mean(1).sum()
-        error = dict(zip(strengths, (squares / count).tolist(), strict=True))
-        strength = min(error, key=lambda one: error[one])
+        for grade, one_kernel in zip(grades, kernels.double(), strict=True):
+            squares = _left_out(one_kernel, y, blocks, strengths)
+            error |= {(grade, one): square for one, square in zip(strengths, squares, strict=True)}
+        chosen, strength = min(error, key=lambda one: error[one])
+    kernel, lag_weight = kernels[grades.index(chosen)].double(), weighing[grades.index(chosen)]
 
     def read(dual: Tensor) -> Tensor:  # (L, K, S), of standardised states
-        each = [dual.T @ standardised(lag).double() for lag in range(lags)]
-        return torch.stack(each) / states[0].numel()
+        each = [dual.T @ standardised(lag).double() * lag_weight[lag] for lag in range(lags)]
+        return torch.stack(each)
 
-    generator = torch.Generator().manual_seed(seed)
-    shares = []
-    for _ in range(resamples):
-        drawn = names[torch.randint(len(names), (len(names),), generator=generator)]
-        rows = torch.cat([torch.nonzero(blocks == name).squeeze(1) for name in drawn])
-        again = y[rows] - y[rows].mean(0)
-        dual = torch.zeros(count, again.shape[1], dtype=torch.float64)
-        drawn_kernel = kernel[rows][:, rows]
-        ridge = strength * drawn_kernel.diagonal().mean() * torch.eye(len(rows), dtype=torch.float64)
-        dual.index_add_(0, rows, torch.linalg.solve(drawn_kernel + ridge, again))
-        weights = read(dual)
-        terms = [(standardised(lag).double() @ weights[lag].T).std(0, correction=0) for lag in range(lags)]
-        shares.append(torch.stack(terms) / torch.stack(terms).sum(0))
+    spread = torch.full((lags, y.shape[1]), torch.nan, dtype=torch.float64)
+    if jackknife:
+        shares = []
+        for name in names:
+            rows = torch.nonzero(blocks != name).squeeze(1)
+            dual = torch.zeros(count, y.shape[1], dtype=torch.float64)
+            ridge = strength * kernel.diagonal().mean() * torch.eye(len(rows), dtype=torch.float64)
+            dual[rows] = torch.linalg.solve(kernel[rows][:, rows] + ridge, y[rows] - y[rows].mean(0))
+            weights = read(dual)
+            terms = [(standardised(lag).double() @ weights[lag].T).std(0, correction=0) for lag in range(lags)]
+            shares.append(torch.stack(terms) / torch.stack(terms).sum(0))
+        spread = torch.stack(shares).std(0, correction=0) * (len(names) - 1) ** 0.5
     weights = read(_solved(_decomposed(kernel), y, strength)) / scale.double().unsqueeze(1) * y_scale[:, None]
     intercept = y_mean - torch.einsum("ls,lks->k", mean.double(), weights)
-    empty = torch.empty(0, lags, y.shape[1], dtype=torch.float64)
-    return Probe(weights, intercept, strength, error, torch.stack(shares) if shares else empty)
+    return Probe(weights, intercept, strength, chosen, error, spread)
 
 
 def contribution(weights: Tensor, states: Tensor) -> Contribution:
@@ -214,6 +218,19 @@ def lags_to(share: np.ndarray, part: float) -> int:
         1
     """
     return int(np.searchsorted(np.cumsum(share), part * share.sum() - 1e-12))
+
+
+def _left_out(kernel: Tensor, y: Tensor, blocks: Tensor, strengths: Sequence[float]) -> list[float]:
+    """Of each strength, the mean squared error of blocks left out, a fifth of them at a time."""
+    names = blocks.unique()
+    squares = torch.zeros(len(strengths), dtype=torch.float64)
+    for fold in range(min(5, len(names))):
+        out = torch.isin(blocks, names[fold::5])
+        axes, centre = _decomposed(kernel[~out][:, ~out]), y[~out].mean(0)
+        for nth, one in enumerate(strengths):
+            predicted = kernel[out][:, ~out] @ _solved(axes, y[~out] - centre, one) + centre
+            squares[nth] += (predicted - y[out]).square().mean(1).sum()
+    return [float(square) for square in squares / len(y)]
 
 
 def _decomposed(kernel: Tensor) -> tuple[Tensor, Tensor]:

@@ -61,7 +61,7 @@ def test_what_the_states_lack_is_read_from_those_before(
     lagged[:, 9:] = rain[:, :-9]
     dataset["late"] = (("site", "time"), lagged)
     run = opened_of(module, series(dataset, targets=["late"]))
-    found = step_contributions(run, steps=20, windows=200, resamples=5)
+    found = step_contributions(run, steps=20, windows=200)
     share = found.lags.set_index("lag")["share"]
     assert share.idxmax() == 9
     assert share[9] > 0.9

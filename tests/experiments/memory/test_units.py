@@ -64,7 +64,9 @@ def test_each_unit_answers_each_input(opened: OpenedRun, point: OperatingPoint) 
     np.testing.assert_allclose(found.units["change"].abs(), largest)
     orders = rankings(found)
     assert all(sorted(order.tolist()) == list(range(6)) for order in orders.values())
-    settling = found.units["settling"].to_numpy()[orders["settling time"]]
+    settling, moved = (found.units[name].to_numpy() for name in ("settling", "moved"))
+    assert (np.diff(np.abs(moved)[orders["change"]]) <= 0).all()
+    settling = settling[orders["settling time"]]
     assert (np.diff(settling) <= 0).all()
     # One number, slowly: the unit by itself, the others held at their mean, one variable up by 1.
     core = opened.network.module.core
@@ -177,7 +179,9 @@ def test_what_does_not_settle_is_said_and_drawn() -> None:
     paths = np.stack([np.linspace(0, 1, 40), np.ones(40)])
     figure = unit_figure(units, waves[[*units.columns[:4], "period", "gain", "lag"]], paths, 20, "days")
     assert "grey: more than 20" in figure.axes[-1].get_ylabel()
-    assert len(ablation_figure(scores, ["settling time"], "flow").axes[0].lines) == 2
+    axes = ablation_figure(scores, ["settling time"], "flow", "zero").axes[0]
+    assert len(axes.lines) == 2
+    assert axes.get_xlabel() == "units held at zero"
 
 
 def test_units_are_written_by_the_command(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
