@@ -34,11 +34,14 @@ def steps_figure(lags: Mapping[str, pd.DataFrame], per: str) -> Figure:
             left.fill_between(centre, low, high, color=colour, alpha=0.2, lw=0)
         left.plot(centre, middle, color=colour, linestyle=line, linewidth=1.5)
         right.plot(lag + 1, share.cumsum(), color=colour, linestyle=line, linewidth=1.5, label=name)
-    left.set(ylabel="share of the contribution\n(% a step)", ylim=(0, None))
+    left.set(ylabel="share of the contribution\n(% a step)")
     right.set(ylabel="share up to there (%)", ylim=(0, 102))
     for axes, letter in ((left, "a"), (right, "b")):
         axes.set_xlabel(f"{per} read back (1: the last)")
         axes.set_title(letter, loc="left", fontsize=SMALL + 1, fontweight="bold")
         log_scale(axes, "x")
-    right.legend(frameon=False, fontsize=SMALL, loc="upper left", handlelength=3)
+    # From one day's half of it all to the 365th's thousandth part.
+    log_scale(left, "y")
+    left.set_ylim(max(left.get_ylim()[0], 1e-3), None)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=SMALL, handlelength=3)
     return figure

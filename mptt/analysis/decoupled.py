@@ -47,10 +47,10 @@ def decouple(layer: RecurrentLayer, number: int, mean: Tensor) -> RecurrentLayer
 
     Example:
         >>> rnn = nn.RNN(1, 2, nonlinearity="relu", bias=False)
-        >>> _ = rnn.weight_hh_l0.data.copy_(torch.tensor([[0.5, 0.1], [0.2, 0.8]]))
+        >>> _ = rnn.weight_hh_l0.data.copy_(torch.tensor([[0.5, 0.125], [0.25, 0.75]]))
         >>> alone = decouple(rnn, 0, torch.tensor([10.0, 20.0]))
         >>> alone.weight_hh_l0.tolist(), alone.bias_hh_l0.tolist()  # the other's mean, times the weight
-        ([[0.5, 0.0], [0.0, 0.800000011920929]], [2.0000000298023224, 2.000000029802322])
+        ([[0.5, 0.0], [0.0, 0.75]], [2.5, 2.5])
     """
     check_units(layer, type(layer).__name__)
     alone = layer_alone(layer, number)
