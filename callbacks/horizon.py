@@ -29,8 +29,8 @@ class HorizonCallback(Callback):
     of seasons and sites, see `mptt memory horizon`.
 
     Nothing else changes: the module runs in eval mode with its logging off, no random number is drawn and no state is
-    kept, so that a run with this callback is the run without it. It costs spin_up + 3 `steps` steps of a small batch.
-    Each process looks at its own batch, and what is logged is the mean.
+    kept, so that a run with this callback is the run without it. It costs at most spin_up + 4 `steps` steps of a small
+    batch. Each process looks at its own batch, and what is logged is the mean.
 
     Args:
         every: epochs from one look to the next; the first after epoch 0.
