@@ -38,8 +38,8 @@ def stores_before(weather: Mapping[str, FloatArray], days: Days, basin: Basin | 
     found = {0: stores}
     last, kept = int(wanted.max(initial=0)), set(wanted.tolist())
     forcing = (values[:last].tolist() for values in (rain, (warmest + coldest) / 2, demand))
-    for day, today in enumerate(zip(*forcing, strict=True), start=1):
-        stores, _ = step(stores, *today, basin, min, max)
+    for day, (fallen, temperature, needed) in enumerate(zip(*forcing, strict=True), start=1):
+        stores, _ = step(stores, fallen, temperature, needed, basin, min, max)
         if day in kept:
             found[day] = stores
     return Stores(*np.array([found[int(day)] for day in wanted]).reshape(len(wanted), -1).T)

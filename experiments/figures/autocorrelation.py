@@ -33,7 +33,7 @@ def memory_of_data(found: xr.Dataset) -> Figure:
             if not len(values):
                 continue
             low, middle, high = np.nanquantile(values, (0.1, 0.5, 0.9), axis=0)
-            style = {"linewidth": 1.6} if name == "autocorrelation" else {"linewidth": 0.6, "marker": "o", "ms": 2.5}
+            style = {"linewidth": 1.6} if name == "autocorrelation" else {"linestyle": "", "marker": "o", "ms": 2.2}
             axes.plot(np.arange(1, longest + 1), middle, color=colour, label=words, **style)
             if len(values) > 1:
                 axes.fill_between(np.arange(1, longest + 1), low, high, color=colour, alpha=0.18, linewidth=0)

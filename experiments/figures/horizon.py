@@ -28,7 +28,7 @@ def fading(found: Mapping[str, xr.Dataset]) -> Figure:
 
     Args:
         found: Datasets of `mptt.experiments.memory.horizon`, by what the legend calls them; one without states, such as
-            the truth of a simulation, is drawn in black where it has predictions.
+            the truth of a simulation, is drawn in black, without a band, where it has predictions.
     """
     first = next(iter(found.values()))
     panels = [
@@ -45,7 +45,8 @@ def fading(found: Mapping[str, xr.Dataset]) -> Figure:
             low, middle, high = _shares(one, what)
             steps = np.arange(1, len(middle) + 1)
             panel.plot(steps, middle, label=name, linewidth=1.6, **looks[name])
-            panel.fill_between(steps, low, high, color=looks[name]["color"], alpha=0.18, linewidth=0)
+            if looks[name]["color"] != BLACK:  # a third band would hide the two that matter
+                panel.fill_between(steps, low, high, color=looks[name]["color"], alpha=0.18, linewidth=0)
         _finish(panel, first, what)
     axes[0].set_ylabel("distance", fontsize=SMALL + 1)
     handles = {
@@ -152,7 +153,7 @@ def _looks(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     others = iter(OTHERS * len(found))
     for name, one in found.items():
         if "state_distance" not in one:
-            looks[name] = {"color": BLACK, "linestyle": "-"}
+            looks[name] = {"color": BLACK, "linestyle": (0, (4, 2))}
             continue
         try:
             find_strategy(name)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import xarray as xr
 from jsonargparse import auto_cli
 
 from mptt.experiments.memory.horizon import Pairs
 from mptt.experiments.memory.horizon import horizon as find_horizon
 from mptt.experiments.memory.ofdata import data_memory, open_data, say_of_data, write_data_memory
-from mptt.experiments.memory.remembered import horizon_table, sentence, write_horizon
+from mptt.experiments.memory.remembered import horizon_table, sentence, short_sentence, write_horizon
 from mptt.experiments.memory.runs import OpenedRun, open_run
 from mptt.experiments.memory.trajectories import trajectories
 from mptt.experiments.memory.truth import true_horizon
@@ -93,20 +94,23 @@ def horizon(
     opened = opened_of(run, checkpoint, data_root)
     chosen = names_of(sites)
     found = find_horizon(opened, part, chosen, starts, steps, pairs, seed, most)
-    others = {}
+    others: dict[str, xr.Dataset] = {}
     for name in names_of(beside) or ():
         other = opened_of(name, checkpoint, data_root)
-        others[other.strategy or other.name] = find_horizon(other, part, chosen, starts, steps, pairs, seed, most)
+        # Two runs of one strategy are told apart by their folders.
+        taken = other.strategy in (None, opened.strategy, *others)
+        title = other.name if taken else str(other.strategy)
+        others[title] = find_horizon(other, part, chosen, starts, steps, pairs, seed, most)
     if (true := true_horizon(opened, found)) is not None:
         others["the store itself"] = true
     table, path = write_horizon(opened.folder / "memory", found, others)
     print(sentence(found, table))
-    for name, other in others.items():
-        other_table = horizon_table(other)
+    for title, one in others.items():
+        beside_it = horizon_table(one)
         write_atomically(
-            path.with_name(f"{path.stem}_beside_{name.replace(' ', '_')}.csv"), other_table.to_csv(index=False)
+            path.with_name(f"{path.stem}_beside_{title.replace(' ', '_')}.csv"), beside_it.to_csv(index=False)
         )
-        print(f"{name}: {sentence(other, other_table)}")
+        print(f"{title}: {short_sentence(one, beside_it)}")
     print(f"written to {path} and beside it")
 
 

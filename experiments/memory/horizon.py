@@ -111,6 +111,7 @@ def horizon(
         )
     attrs = {"run": run.name, "strategy": run.strategy or "", "of_part": part, "pairs": pairs, "steps": steps}
     attrs |= {"step_unit": unit_of_steps(run.data.time), "window": run.data.window}
+    attrs["from_zeros"] = int(run.training is None)
     return _together(run, {site: found[site] for site in chosen}, chosen, part).assign_attrs(attrs)
 
 

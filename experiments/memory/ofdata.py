@@ -197,7 +197,10 @@ def data_table(found: xr.Dataset) -> pd.DataFrame:
                     continue
                 row = {"target": target, "site": site, "of": of, "values": int(one["values"])}
                 row |= {"explained": float(one["explained"]), "band": white_noise_band(int(one["values"]))}
-                row |= {"e_folding": first_under(correlation, 1 / np.e), "below_10": first_under(correlation, 0.1)}
+                row |= {
+                    "e_folding": first_under(correlation, float(np.exp(-1))),
+                    "below_10": first_under(correlation, 0.1),
+                }
                 row |= {f"acf_{lag}": correlation[lag] for lag in at}
                 rows.append(row | {f"pacf_{lag}": float(one["partial"][lag]) for lag in at})
     return pd.DataFrame(rows)
@@ -206,20 +209,22 @@ def data_table(found: xr.Dataset) -> pd.DataFrame:
 def say_of_data(found: xr.Dataset) -> str:
     """What the autocorrelation means for windows: a line for each target, medians over sites."""
     table, unit, lines = data_table(found), found.attrs["step_unit"], []
+    longest, year = found.sizes["lag"] - 1, found.attrs["per_year"]
     for target, rows in table.groupby("target", sort=False):
-        middle = rows.groupby("of")[["e_folding", "below_10", "explained"]].median()
-        longest = found.sizes["lag"] - 1
-        season = f"{_span(middle.loc['season', 'e_folding'], longest)} {unit}"
-        said = f"{target}: without its seasonal cycle it is correlated with itself by more than 1/e for {season}"
-        said += f", by more than 0.1 for {_span(middle.loc['season', 'below_10'], longest)}."
-        if "inputs" in middle.index:
-            left = middle.loc["inputs"]
+        middle = rows.groupby("of")[["e_folding", "below_10", "explained"]].median().T.to_dict()
+        folds, fades = (_span(middle["season"][name], longest) for name in ("e_folding", "below_10"))
+        said = (
+            f"{target}: without its seasonal cycle it is correlated with itself by more than 1/e for {folds} {unit}, by"
+            f" more than 0.1 for {fades}."
+        )
+        if "inputs" in middle:
+            left = middle["inputs"]
+            folds, fades = (_span(left[name], longest) for name in ("e_folding", "below_10"))
             said += (
                 f" A linear model of the last year's inputs explains {100 * left['explained']:.0f} % of that; what it"
-                f" leaves keeps 1/e for {_span(left['e_folding'], longest)}, 0.1 for"
-                f" {_span(left['below_10'], longest)} {unit}."
+                f" leaves is by more than 1/e for {folds} {unit}, by more than 0.1 for {fades}."
             )
-            if left["below_10"] > found.attrs["per_year"]:
+            if left["below_10"] > year:
                 said += " That is longer than a year: there is memory that a window of a year does not see."
             else:
                 said += " Beyond a year there is none that this shows."

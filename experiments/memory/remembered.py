@@ -82,41 +82,61 @@ def unit_table(found: xr.Dataset) -> pd.DataFrame:
 
 
 def sentence(found: xr.Dataset, table: pd.DataFrame) -> str:
-    """What the horizon means for windows: a line for each target.
+    """How long a wrong initial state matters, and what that means for windows: a line for each target.
 
     Args:
         found: of `horizon`.
         table: of `horizon_table`.
     """
-    return "\n".join(_sentence(found, table, target) for target in targets_of(found))
+    return "\n".join(f"{_reach(found, table, name)} {_windows(found, table, name)}" for name in targets_of(found))
 
 
-def _sentence(found: xr.Dataset, table: pd.DataFrame, target: str) -> str:
-    run, window, steps = (found.attrs[name] for name in ("step_unit", "window", "steps"))
-    whole = table[(table["season"] == "all") & (table["of"] == target)]
-    whole = whole[whole["site"] == whole["site"].iloc[0]].set_index("measure")
-    five, one = whole.loc["horizon_5"], whole.loc["horizon_1"]
-    reach = five["median"]
-    said = (
-        f"{target}: a wrong initial state ({PAIRS[found.attrs['pairs']]}) moves predictions by more than 5 % of the"
-        f" target's standard deviation for {span(reach, steps)} {run} (10 to 90 %: {span(five['q10'], steps)} to"
+def short_sentence(found: xr.Dataset, table: pd.DataFrame) -> str:
+    """How long a wrong initial state matters, of another run or of the truth beside: a line for each target."""
+    return "\n".join(_reach(found, table, name) for name in targets_of(found))
+
+
+def _reach(found: xr.Dataset, table: pd.DataFrame, target: str) -> str:
+    steps, five, one = found.attrs["steps"], *_whole(table, target)
+    compared = found.attrs.get("compared") or PAIRS[found.attrs["pairs"]]
+    return (
+        f"{target}: a wrong initial state ({compared}) matters by more than 5 % of the target's standard deviation for"
+        f" {span(five['median'], steps)} {found.attrs['step_unit']} (10 to 90 %: {span(five['q10'], steps)} to"
         f" {span(five['q90'], steps)}), by more than 1 % for {span(one['median'], steps)}."
     )
+
+
+def _windows(found: xr.Dataset, table: pd.DataFrame, target: str) -> str:
+    unit, window, steps = (found.attrs[name] for name in ("step_unit", "window", "steps"))
+    reach = _whole(table, target)[0]["median"]
     if reach == 0:
-        return f"{said} Windows from zeros lose nothing by it, and messages have nothing to bring."
+        return "Windows from zeros lose nothing by it, and messages have nothing to bring."
     need = [span(window_needed(min(reach, steps), free), steps, beyond=math.isinf(reach)) for free in (0.5, 0.9)]
-    said += (
-        f" Windows from zeros would need {need[0]} {run} for half of their steps to be free of it, {need[1]} for 90 %;"
+    said = (
+        f"Windows from zeros would need {need[0]} {unit} for half of their steps to be free of it, {need[1]} for 90 %;"
     )
-    if math.isinf(reach) or reach >= window:
-        return f"{said} those of this run, {window}, have none: MPTT is worth it here."
-    share = reach / window
-    said += f" of those of this run, {window}, {100 * share:.0f} % of the steps are not:"
-    if share > 0.5:
-        return f"{said} MPTT is worth it here."
-    if share > 0.1:
-        return f"{said} MPTT spares that part of each window; leaving it out of the loss (Spin-up) does so too."
-    return f"{said} MPTT has little to bring here."
+    if reach >= window:
+        said += f" those of this run, {window}, have none: MPTT is worth it here."
+    else:
+        share = reach / window
+        said += f" of those of this run, {window}, {100 * share:.0f} % of the steps are not: MPTT "
+        said += (
+            "is worth it here."
+            if share > 0.5
+            else "spares that part of each window; leaving it out of the loss (Spin-up) does so too."
+            if share > 0.1
+            else "has little to bring here."
+        )
+    if found.attrs["from_zeros"]:
+        said += " This network was trained from zeros, and may remember less than the data do."
+    return said
+
+
+def _whole(table: pd.DataFrame, target: str) -> tuple[pd.Series[float], pd.Series[float]]:
+    """The rows of both horizons of a target, of all sites and seasons together."""
+    rows = table[(table["season"] == "all") & (table["of"] == target)]
+    rows = rows[rows["site"] == rows["site"].iloc[0]].set_index("measure")[["q10", "median", "q90"]]
+    return rows.loc[_named(THRESHOLDS[0])], rows.loc[_named(THRESHOLDS[1])]
 
 
 def span(steps: float, run: int, beyond: bool = False) -> str:

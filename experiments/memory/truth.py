@@ -45,4 +45,5 @@ def true_horizon(run: OpenedRun, found: xr.Dataset) -> xr.Dataset | None:
     for name, values in apart.items():
         padded = np.concatenate([np.full((len(values), 1), np.nan), values], axis=1)
         kept[f"{name}_distance"] = ("site", "start", "step"), padded[None].astype(np.float32)
+    kept.attrs["compared"] = f"the true filling against {'that of another date' if visited else 'a half-full soil'}"
     return kept.drop_vars([f"{name}_spread" for name in data.targets if name not in targets])

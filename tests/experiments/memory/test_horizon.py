@@ -40,7 +40,14 @@ def made(state: list[list[float]], target: list[list[float]], spread: float = 1.
             "unit_distance": (("unit", "step"), [[1.0, 0.5, 0.1, 0.0]]),
         },
         {"site": ["a"], **{name: ("unit", [value]) for name, value in (("core", "gru"), ("layer", 0), ("part", "h"))}},
-        {"steps": len(target[0]), "window": window, "step_unit": "days", "pairs": "zeros", "of_part": "test"},
+        {
+            "steps": len(target[0]),
+            "window": window,
+            "step_unit": "days",
+            "pairs": "zeros",
+            "of_part": "test",
+            "from_zeros": 0,
+        },
     )
 
 
@@ -123,6 +130,9 @@ def test_the_sentence_weighs_the_horizon_against_the_window(target: list[float],
     found = made([[1.0, 0.9, 0.8, 0.7]], [target], window=window)
     text = sentence(found, horizon_table(found))
     assert pd.Series([text]).str.contains(said).item(), text
+    assert "trained from zeros" not in text
+    found.attrs["from_zeros"] = 1
+    assert sentence(found, horizon_table(found)).endswith("remember less than the data do.") == (target[0] > 0)
 
 
 def test_the_truth_has_the_weather_of_the_same_dates(opened: OpenedRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,8 +160,10 @@ def test_the_truth_has_the_weather_of_the_same_dates(opened: OpenedRun, monkeypa
 def test_the_command_writes_table_and_figures(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["memory", "horizon", str(trained), "--starts", "6", "--steps", "200", "--pairs", "gaussian"])
     said = capsys.readouterr().out
-    assert "SW_ENDmm: a wrong initial state (the true state against random numbers) moves predictions" in said
-    assert "the store itself: SW_ENDmm: a wrong" in said
+    assert "SW_ENDmm: a wrong initial state (the true state against random numbers) matters by" in said
+    assert (
+        "the store itself: SW_ENDmm: a wrong initial state (the true filling against a half-full soil) matters" in said
+    )
     stem = trained / "memory" / "horizon_test_gaussian"
     names = ["", "_units", "_seasons"]
     assert all(stem.with_name(stem.name + f"{name}.png").stat().st_size > 9000 for name in names)

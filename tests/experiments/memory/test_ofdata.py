@@ -62,7 +62,7 @@ def test_the_sentence_says_whether_a_window_of_a_year_sees_it(known: xr.Dataset)
     found = data_memory(module(known), lags=400)
     assert say_of_data(found).endswith("Beyond a year there is none that this shows. Medians of 2 sites.")
     found["autocorrelation"].loc[{"of": "inputs"}] = 0.5
-    assert "0.1 for more than 400 days. That is longer than a year: there is memory" in say_of_data(found)
+    assert "0.1 for more than 400. That is longer than a year: there is memory" in say_of_data(found)
 
 
 def test_sites_are_chosen_and_named(known: xr.Dataset) -> None:
