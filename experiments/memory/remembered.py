@@ -35,7 +35,7 @@ def horizon_table(found: xr.Dataset) -> pd.DataFrame:
         state, relative to the initial distance, or a target, relative to the standard deviation of its observations.
         `measure`: horizon_5 and horizon_1, steps after which the distance stays under 5 and 1 %; half_life, of states.
         `starts`, `q10`, `median`, `q90`, infinite where it is longer than the run; `beyond`, the share of starts of
-        which it is.
+        which it is; `window_share`, the mean share of the steps of the run's windows that it takes.
     """
     measures = _measures(found)
     site, season = found["site"].values, found["season"].values
@@ -51,7 +51,9 @@ def horizon_table(found: xr.Dataset) -> pd.DataFrame:
                     continue
                 row = {"site": place, "season": when, "of": of, "measure": measure, "starts": len(known)}
                 row |= dict(zip(("q10", "median", "q90"), band(known), strict=True))
-                rows.append(row | {"beyond": float(np.isinf(known).mean())})
+                row |= {"beyond": float(np.isinf(known).mean())}
+                window = found.attrs["window"]
+                rows.append(row | {"window_share": float(np.minimum(known, window).mean() / window)})
     return pd.DataFrame(rows)
 
 
@@ -98,35 +100,34 @@ def short_sentence(found: xr.Dataset, table: pd.DataFrame) -> str:
 
 def _reach(found: xr.Dataset, table: pd.DataFrame, target: str) -> str:
     steps, five, one = found.attrs["steps"], *_whole(table, target)
+    rows = table[(table["site"] == table["site"].iloc[0]) & (table["of"] == target) & (table["season"] != "all")]
+    seasons = rows[rows["measure"] == _named(THRESHOLDS[0])].set_index("season")["median"]
     compared = found.attrs.get("compared") or PAIRS[found.attrs["pairs"]]
     return (
         f"{target}: a wrong initial state ({compared}) matters by more than 5 % of the target's standard deviation for"
         f" {span(five['median'], steps)} {found.attrs['step_unit']} (10 to 90 %: {span(five['q10'], steps)} to"
-        f" {span(five['q90'], steps)}), by more than 1 % for {span(one['median'], steps)}."
+        f" {span(five['q90'], steps)}; longest for starts in {seasons.idxmax()}, {span(seasons.max(), steps)}), by more"
+        f" than 1 % for {span(one['median'], steps)}."
     )
 
 
 def _windows(found: xr.Dataset, table: pd.DataFrame, target: str) -> str:
     unit, window, steps = (found.attrs[name] for name in ("step_unit", "window", "steps"))
-    reach = _whole(table, target)[0]["median"]
-    if reach == 0:
+    five = _whole(table, target)[0]
+    reach, share = five["median"], five["window_share"]
+    if share == 0:
         return "Windows from zeros lose nothing by it, and messages have nothing to bring."
     need = [span(window_needed(min(reach, steps), free), steps, beyond=math.isinf(reach)) for free in (0.5, 0.9)]
     said = (
         f"Windows from zeros would need {need[0]} {unit} for half of their steps to be free of it, {need[1]} for 90 %;"
+        f" of those of this run, {window}, it takes {100 * share:.0f} % of the steps on average:"
     )
     if reach >= window:
-        said += f" those of this run, {window}, have none: MPTT is worth it here."
+        said += " they are too short to see it end, and MPTT is worth it here."
+    elif share > 0.1:
+        said += " MPTT is worth trying, and so is leaving those steps out of the loss (Spin-up)."
     else:
-        share = reach / window
-        said += f" of those of this run, {window}, {100 * share:.0f} % of the steps are not: MPTT "
-        said += (
-            "is worth it here."
-            if share > 0.5
-            else "spares that part of each window; leaving it out of the loss (Spin-up) does so too."
-            if share > 0.1
-            else "has little to bring here."
-        )
+        said += " MPTT has little to bring here."
     if found.attrs["from_zeros"]:
         said += " This network was trained from zeros, and may remember less than the data do."
     return said
@@ -135,7 +136,7 @@ def _windows(found: xr.Dataset, table: pd.DataFrame, target: str) -> str:
 def _whole(table: pd.DataFrame, target: str) -> tuple[pd.Series[float], pd.Series[float]]:
     """The rows of both horizons of a target, of all sites and seasons together."""
     rows = table[(table["season"] == "all") & (table["of"] == target)]
-    rows = rows[rows["site"] == rows["site"].iloc[0]].set_index("measure")[["q10", "median", "q90"]]
+    rows = rows[rows["site"] == rows["site"].iloc[0]].set_index("measure")[["q10", "median", "q90", "window_share"]]
     return rows.loc[_named(THRESHOLDS[0])], rows.loc[_named(THRESHOLDS[1])]
 
 

@@ -107,6 +107,7 @@ def test_the_table_tells_seasons_apart_and_what_is_beyond_the_run() -> None:
     assert table.loc[("JJA", "flow", "horizon_5"), ["q10", "median", "q90"]].tolist() == [1, 1, 1]
     assert table.loc[("JJA", "flow", "horizon_1"), "median"] == math.inf
     assert table.loc[("all", "state", "horizon_1"), ["starts", "beyond"]].tolist() == [2, 0.5]
+    assert table.loc[("all", "flow", "horizon_1"), "window_share"] == pytest.approx((2 + 10) / 2 / 10)
     assert table.loc[("DJF", "state", "half_life"), "median"] == pytest.approx(math.log(2) / math.log(2.5))
     assert unit_table(found)["half_life"].tolist() == [1.0]
 
@@ -118,12 +119,11 @@ def test_the_table_tells_seasons_apart_and_what_is_beyond_the_run() -> None:
         (
             [9.0, 9.0, 9.0],
             10,
-            "for more than 3 days .* need more than 6 days .*, more than 30 for 90 %.* 10, have none",
+            "for more than 3 days .* need more than 6 days .* more than 30 for 90 %.* MPTT is worth it",
         ),
-        ([9.0, 9.0, 0.0], 2, "for 2 days .* need 4 days .* 20 for 90 %.*, 2, have none: MPTT is worth it"),
-        ([9.0, 9.0, 0.0], 3, "67 % of the steps are not: MPTT is worth it"),
-        ([9.0, 9.0, 0.0], 10, "20 % of the steps are not: MPTT spares"),
-        ([9.0, 9.0, 0.0], 100, "2 % of the steps are not: MPTT has little"),
+        ([9.0, 9.0, 0.0], 2, "for 2 days .* need 4 days .* 20 for 90 %.*, 2, it takes 100 % .* and MPTT is worth it"),
+        ([9.0, 9.0, 0.0], 3, "it takes 67 % of the steps on average: MPTT is worth trying"),
+        ([9.0, 9.0, 0.0], 100, "it takes 2 % of the steps on average: MPTT has little"),
     ],
 )
 def test_the_sentence_weighs_the_horizon_against_the_window(target: list[float], window: int, said: str) -> None:
