@@ -28,7 +28,7 @@ def fading(found: Mapping[str, xr.Dataset]) -> Figure:
 
     Args:
         found: Datasets of `mptt.experiments.memory.horizon`, by what the legend calls them; one without states, such as
-            the truth of a simulation, is drawn in black, without a band, where it has predictions.
+            the truth of a simulation, is drawn in black, its band as thin lines, where it has predictions.
     """
     first = next(iter(found.values()))
     panels = [
@@ -45,7 +45,9 @@ def fading(found: Mapping[str, xr.Dataset]) -> Figure:
             low, middle, high = _shares(one, what)
             steps = np.arange(1, len(middle) + 1)
             panel.plot(steps, middle, label=name, linewidth=1.6, **looks[name])
-            if looks[name]["color"] != BLACK:  # a third band would hide the two that matter
+            if looks[name]["color"] == BLACK:  # a filled band more would hide the others
+                panel.plot(steps, np.stack([low, high], axis=1), linewidth=0.6, **looks[name])
+            else:
                 panel.fill_between(steps, low, high, color=looks[name]["color"], alpha=0.18, linewidth=0)
         _finish(panel, first, what)
     axes[0].set_ylabel("distance", fontsize=SMALL + 1)
@@ -135,7 +137,7 @@ def _finish(axes: Axes, found: xr.Dataset, what: str) -> None:
         axes.annotate("window", (found.attrs["window"], 1), xycoords=("data", "axes fraction"), xytext=(3, -2),
                       textcoords="offset points", fontsize=SMALL - 1, color="#555555",
                       rotation=90, va="top")  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlim=(1, steps), ylim=(LOWEST, 4))
+    axes.set(xscale="log", yscale="log", xlim=(1, steps), ylim=(LOWEST, 10))
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.set_xlabel(f"{unit} after the start")

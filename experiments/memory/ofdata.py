@@ -184,7 +184,9 @@ def data_table(found: xr.Dataset) -> pd.DataFrame:
         A row for each `target`, `site` and `of` what: "season", the target without its cycle; "inputs", what the last
         year's inputs leave of that. `values`; `explained`; `acf_L` and `pacf_L` at lags of a step, a week, a month, a
         season, a year and two; `band`, what 95 % of white noise is within; `e_folding`, the first lag at which the
-        autocorrelation is under 1/e, and `below_10`, under 0.1: infinite beyond the lags.
+        autocorrelation is under 1/e, and `below_10`, under 0.1: infinite beyond the lags. `beyond_year`: the share of
+        lags of one to two years at which it is over the band of a series that remembers a year and no longer
+        (Bartlett's), of which 0.025 would be by chance; NaN of fewer lags.
     """
     per_year, rows = found.attrs["per_year"], []
     at = [lag for lag in sorted({max(round(years * per_year), 1) for years in (*SPANS, 2)}) if lag < found.sizes["lag"]]
@@ -201,9 +203,19 @@ def data_table(found: xr.Dataset) -> pd.DataFrame:
                     "e_folding": first_under(correlation, float(np.exp(-1))),
                     "below_10": first_under(correlation, 0.1),
                 }
+                row |= {"beyond_year": _beyond_year(correlation, int(one["values"]), round(per_year))}
                 row |= {f"acf_{lag}": correlation[lag] for lag in at}
                 rows.append(row | {f"pacf_{lag}": float(one["partial"][lag]) for lag in at})
     return pd.DataFrame(rows)
+
+
+def _beyond_year(correlation: np.ndarray, values: int, year: int) -> float:
+    later = correlation[year : 2 * year + 1]
+    if len(later) <= year:
+        return np.nan
+    # Bartlett's formula: what a series remembers makes its later autocorrelations vary more.
+    bound = white_noise_band(values) * np.sqrt(1 + 2 * np.square(correlation[1:year]).sum())
+    return float((later > bound).mean())
 
 
 def say_of_data(found: xr.Dataset) -> str:
@@ -211,7 +223,7 @@ def say_of_data(found: xr.Dataset) -> str:
     table, unit, lines = data_table(found), found.attrs["step_unit"], []
     longest, year = found.sizes["lag"] - 1, found.attrs["per_year"]
     for target, rows in table.groupby("target", sort=False):
-        middle = rows.groupby("of")[["e_folding", "below_10", "explained"]].median().T.to_dict()
+        middle = rows.groupby("of")[["e_folding", "below_10", "explained", "beyond_year"]].median().T.to_dict()
         folds, fades = (_span(middle["season"][name], longest) for name in ("e_folding", "below_10"))
         said = (
             f"{target}: without its seasonal cycle it is correlated with itself by more than 1/e for {folds} {unit}, by"
@@ -226,6 +238,8 @@ def say_of_data(found: xr.Dataset) -> str:
             )
             if left["below_10"] > year:
                 said += " That is longer than a year: there is memory that a window of a year does not see."
+            elif max(left["beyond_year"], middle["season"]["beyond_year"]) > 0.5:
+                said += " A weak memory lasts beyond a year: over chance, at most of the lags of one to two years."
             else:
                 said += " Beyond a year there is none that this shows."
         lines.append(said + (f" Medians of {rows['site'].nunique()} sites." if rows["site"].nunique() > 1 else ""))

@@ -65,6 +65,20 @@ def test_the_sentence_says_whether_a_window_of_a_year_sees_it(known: xr.Dataset)
     assert "0.1 for more than 400. That is longer than a year: there is memory" in say_of_data(found)
 
 
+def test_a_weak_memory_beyond_a_year_is_told_from_chance(known: xr.Dataset) -> None:
+    random, steps = np.random.default_rng(1), np.arange(STEPS)
+    weak = known.copy(deep=True)
+    slow = np.sin(2 * np.pi * steps / 6000)  # with 0.45, a share of 0.09 of the variance
+    weak["flow"][:] = random.standard_normal((2, STEPS)) + 0.45 * slow
+    found = data_memory(module(weak, split=(0.9, 0.05, 0.05)))
+    assert (data_table(found)["beyond_year"] > 0.6).any()
+    assert "A weak memory lasts beyond a year" in say_of_data(found)
+    weak["flow"][:] = random.standard_normal((2, STEPS))
+    found = data_memory(module(weak, split=(0.9, 0.05, 0.05)))
+    assert (data_table(found)["beyond_year"] < 0.1).all()
+    assert "Beyond a year there is none" in say_of_data(found)
+
+
 def test_sites_are_chosen_and_named(known: xr.Dataset) -> None:
     data = module(known, evaluation="sequential", chunk=1000)
     whole, one = data_memory(data, lags=9), data_memory(data, sites=["b"], lags=9)
