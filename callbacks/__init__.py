@@ -3,6 +3,7 @@
 from mptt.callbacks.checkpoints import WholeCheckpointIO, read_checkpoint
 from mptt.callbacks.closedloop import ClosedLoopCallback
 from mptt.callbacks.conditional import ConditionalCallback
+from mptt.callbacks.horizon import HorizonCallback
 from mptt.callbacks.initial import InitialStateCallback, LearnedInitialStateCallback, NoisyInitialStateCallback
 from mptt.callbacks.limit import StepLimit
 from mptt.callbacks.mptt import MPTTCallback
@@ -14,6 +15,7 @@ from mptt.callbacks.states import open_states
 __all__ = [
     "ClosedLoopCallback",
     "ConditionalCallback",
+    "HorizonCallback",
     "InitialStateCallback",
     "LearnedInitialStateCallback",
     "MPTTCallback",

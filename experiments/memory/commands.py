@@ -6,13 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import xarray as xr
 from jsonargparse import auto_cli
 
+from mptt.experiments.memory.horizon import Pairs
+from mptt.experiments.memory.horizon import horizon as find_horizon
+from mptt.experiments.memory.ofdata import data_memory, open_data, say_of_data, write_data_memory
+from mptt.experiments.memory.remembered import horizon_table, sentence, short_sentence, write_horizon
 from mptt.experiments.memory.runs import OpenedRun, open_run
 from mptt.experiments.memory.said import steps_said, units_said
 from mptt.experiments.memory.steps import step_contributions
 from mptt.experiments.memory.trajectories import trajectories
+from mptt.experiments.memory.truth import true_horizon
 from mptt.experiments.predictions import write_series
+from mptt.files import write_atomically
 
 
 def run_memory(words: Sequence[str]) -> None:
@@ -23,7 +30,7 @@ def run_memory(words: Sequence[str]) -> None:
         SystemExit: words that cannot be parsed.
     """
     auto_cli(
-        {"states": states, "units": units, "steps": steps},
+        {"horizon": horizon, "data": data, "units": units, "steps": steps, "states": states},
         args=list(words) or ["--help"],
         prog="mptt memory",
         description="What a trained network remembers, for how long, and where. RUN is the folder of a run, its"
@@ -122,6 +129,83 @@ def steps(
     written = write_steps(opened, found, [Path(name) for name in names_of(beside) or ()])
     print(steps_said(found.summary, step_name(opened)))
     print("written to " + ", ".join(str(path) for path in written))
+
+
+def horizon(
+    run: str,
+    part: str = "test",
+    sites: str | None = None,
+    starts: int = 50,
+    steps: int | None = None,
+    pairs: Pairs = "zeros",
+    beside: str | None = None,
+    seed: int = 0,
+    most: int = 20,
+    checkpoint: str = "best",
+    data_root: str | None = None,
+) -> None:
+    """How long the network remembers: tables and figures RUN/memory/horizon_PART_PAIRS*, and a sentence.
+
+    Runs from two initial states through the same inputs, from many dates, and measures how the difference fades. Beside
+    a simulated basin the true memory of its stores is drawn.
+
+    Args:
+        run: the folder of a run, its config.yaml, or a configuration.
+        part: train, validation or test.
+        sites: names with commas between; by default 20, or `most`, of those that there are.
+        starts: dates of each site.
+        steps: to run from each; by default 3650, or half of what there is.
+        pairs: the true state against zeros, against that of another date (visited), or against random numbers
+            (gaussian).
+        beside: another run, or several with commas between, drawn into the same figure, with a table of their own.
+        seed: of the dates and the pairs.
+        most: sites, where none are named.
+        checkpoint: best, last, or a file.
+        data_root: where the data set is now, if it was moved.
+    """
+    opened = opened_of(run, checkpoint, data_root)
+    chosen = names_of(sites)
+    found = find_horizon(opened, part, chosen, starts, steps, pairs, seed, most)
+    others: dict[str, xr.Dataset] = {}
+    for name in names_of(beside) or ():
+        other = opened_of(name, checkpoint, data_root)
+        # Two runs of one strategy are told apart by their folders.
+        taken = other.strategy in (None, opened.strategy, *others)
+        title = other.name if taken else str(other.strategy)
+        others[title] = find_horizon(other, part, chosen, starts, steps, pairs, seed, most)
+    if (true := true_horizon(opened, found)) is not None:
+        others["the store itself"] = true
+    table, path = write_horizon(opened.folder / "memory", found, others)
+    print(sentence(found, table))
+    for title, one in others.items():
+        beside_it = horizon_table(one)
+        write_atomically(
+            path.with_name(f"{path.stem}_beside_{title.replace(' ', '_')}.csv"), beside_it.to_csv(index=False)
+        )
+        print(f"{title}: {short_sentence(one, beside_it)}")
+    print(f"written to {path} and beside it")
+
+
+def data(
+    run: str, part: str = "train", sites: str | None = None, lags: int | None = None, data_root: str | None = None
+) -> None:
+    """The memory in the data, for which no network is needed: RUN/memory/data_PART.csv, a figure, and a sentence.
+
+    Autocorrelation and partial autocorrelation of the targets without their seasonal cycle, and of what the last year
+    of inputs does not explain of them.
+
+    Args:
+        run: a configuration, the folder of a run, or its config.yaml.
+        part: train, validation or test.
+        sites: names with commas between; all by default.
+        lags: the largest, in steps; three years by default, or a quarter of the longest record.
+        data_root: where the data set is, if not where the configuration says.
+    """
+    opened = open_data(run, () if data_root is None else ("--data.root", data_root))
+    found = data_memory(opened.data, part, names_of(sites), lags)
+    path = write_data_memory(opened.folder / "memory", found)
+    print(say_of_data(found))
+    print(f"written to {path} and beside it")
 
 
 def opened_of(run: str, checkpoint: str, data_root: str | None) -> OpenedRun:
