@@ -3,9 +3,12 @@
 from itertools import pairwise
 from pathlib import Path
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
+
+from mptt import KeyMap, WindowIndex
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#BBBBBB"
 LENGTH, STRIDE, WINDOWS = 6, 3, 5
@@ -37,6 +40,37 @@ def messages() -> Figure:
     axes.set_yticks([])
     axes.set_xticks(range(0, 19, STRIDE))
     axes.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def seven() -> Figure:
+    """The seven windows of docs/method.md, and who writes to whom."""
+    index = WindowIndex.cut([11, 8], window=4, stride=3)
+    rows, targets, positions = (one.tolist() for one in KeyMap(index).links(torch.arange(len(index))))
+    figure = Figure(figsize=(9, 4.4))
+    axes = figure.subplots()
+    for window, (site, start) in enumerate(zip(index.site, index.start, strict=True)):
+        axes.barh(window + site, 4, left=start, height=0.5, color=GREY, alpha=0.5)
+        for step in range(4):
+            axes.text(start + step + 0.5, window + site, f"{start + step}", ha="center", va="center", fontsize=8)
+        axes.text(start + 4.1, window + site, f"window {window}", va="center", fontsize=9)
+    for row, target, position in zip(rows, targets, positions, strict=True):
+        site, end = index.site[row], index.start[row] + position + 1
+        sideways = 0.12 * (target - row - 1)
+        axes.plot(end - sideways, row + site, "o", color=BLUE, markersize=6, zorder=3)
+        _arrow(axes, (end - sideways, row + site + 0.1), (end - sideways, target + site - 0.27), BLUE)
+    for site, top in enumerate((0, 5)):
+        axes.text(-0.3, top, f"site {site}", ha="right", va="center", fontsize=10)
+    axes.text(13.2, 1.5, "each bar: the steps\nthat the window holds", fontsize=9, color="#555555")
+    axes.text(
+        13.2,
+        3.3,
+        "each arrow: the state after\nthe step left of it, filed as\nthe message of the window\nthat it points to",
+        fontsize=9,
+        color=BLUE,
+    )
+    axes.set(xlim=(-1.6, 18), ylim=(7.6, -0.6))
+    axes.axis("off")
     return figure
 
 
@@ -88,5 +122,5 @@ def _arrow(axes: Axes, tail: tuple[float, float], head: tuple[float, float], col
 
 
 if __name__ == "__main__":
-    for draw in (messages, life):
+    for draw in (messages, seven, life):
         draw().savefig(Path(__file__).parent / "images" / f"{draw.__name__}.png", dpi=160, bbox_inches="tight")
