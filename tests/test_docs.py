@@ -56,5 +56,13 @@ def run(page, package):
 
 def test_links_between_pages_lead_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            assert link.startswith("https://") or (page.parent / link).exists(), f"{page.name}: {link}"
+        for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            path, _, heading = link.partition("#")
+            there = page.parent / path if path else page
+            assert link.startswith("https://") or there.exists(), f"{page.name}: {link}"
+            assert link.startswith("https://") or not heading or heading in anchors(there), f"{page.name}: {link}"
+
+
+def anchors(page):
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
