@@ -272,10 +272,10 @@ def test_two_processes_go_on_from_the_end_of_an_epoch_of_one(two: Path, name: st
 
 @pytest.mark.parametrize("name", ["windows", "sites"])
 def test_another_number_of_processes_does_not_go_on_from_the_middle_of_an_epoch(two: Path, name: str) -> None:
-    with pytest.raises(MPTTError, match=r"epoch that 2 process\(es\) trained, and here are 1: .* Trainer\(devices=2\)"):
+    with pytest.raises(MPTTError, match=r"another: 2 trained it, here 1\. .* Trainer\(devices=2\)"):
         replayed(found(two, name), two / f"{name}-saved" / "1-7.ckpt", slice(1, None))
     for rank in found(two, f"from_one_{name}"):
-        assert "epoch that 1 process(es) trained, and here are 2: " in rank["said"]
+        assert "the number of processes is another: 1 trained it, here 2." in rank["said"]
 
 
 def test_a_checkpoint_from_the_middle_of_an_epoch_holds_the_writes_of_all_once(two: Path) -> None:

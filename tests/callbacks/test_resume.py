@@ -435,7 +435,7 @@ def test_two_callbacks_put_the_random_numbers_in_once(tmp_path: Path) -> None:
     trainer = quiet_trainer([MPTTCallback(windows=WINDOWS, evaluation=None), draws, StatefulCallback(False)], 1)
     trainer.fit(seeded(Adams), loader(shuffles(EPOCHS)))
     trainer.save_checkpoint(path)
-    assert torch.equal(torch.load(path, weights_only=True)["mptt_run"]["random"]["torch"], draws.before)
+    assert torch.equal(torch.load(path, weights_only=True)["mptt_run"]["processes"][0]["random"]["torch"], draws.before)
 
 
 def test_repeated_windows_are_warned_of_once(tmp_path: Path) -> None:
