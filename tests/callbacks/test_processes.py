@@ -16,7 +16,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock
-from handmade import TABLE, Regressor, in_order, loader, quiet_trainer, seeded, shuffles, stretches
+from handmade import EXACT_LIGHTNING, TABLE, Regressor, in_order, loader, quiet_trainer, seeded, shuffles, stretches
 from pytorch_lightning.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
@@ -260,11 +260,13 @@ def replayed(ranks: list[dict[str, Any]], path: Path, epochs: slice) -> None:
     assert_close(joined(ranks), {key: many.tables(callback)[key] for key in TABLES})
 
 
+@pytest.mark.skipif(not EXACT_LIGHTNING, reason="Lightning before 2.5 begins the epoch again that had come to its end")
 @pytest.mark.parametrize("name", ["windows", "sites"])
 def test_one_process_goes_on_from_the_end_of_an_epoch_of_two(two: Path, name: str) -> None:
     replayed(found(two, name), two / f"{name}-saved" / "0-0.ckpt", slice(1, None))
 
 
+@pytest.mark.skipif(not EXACT_LIGHTNING, reason="Lightning before 2.5 begins the epoch again that had come to its end")
 @pytest.mark.parametrize("name", ["windows", "sites"])
 def test_two_processes_go_on_from_the_end_of_an_epoch_of_one(two: Path, name: str) -> None:
     replayed(found(two, f"from_one_{name}"), two / "alone" / "0-0.ckpt", slice(None))
