@@ -72,9 +72,10 @@ class ContinuingCallback(Callback):
             processes, here = len(self._run["processes"]), trainer.world_size
             if self._run["middle"] and processes != here:
                 raise MPTTError(
-                    f"The checkpoint is from the middle of an epoch that {processes} process(es) trained, and here are"
-                    f" {here}: each has a part of the epoch's batches, which cannot be dealt out anew. Resume with"
-                    f" Trainer(devices={processes}), or from a checkpoint of the end of an epoch, with any number."
+                    "The checkpoint is from the middle of an epoch, and the number of processes is another:"
+                    f" {processes} trained it, here {here}. Each has a part of the epoch's batches, which cannot be"
+                    f" dealt out anew. Resume with Trainer(devices={processes}), or from a checkpoint of the end of an"
+                    " epoch, with any number."
                 )
             if self._run["validation_due"] or _before_lightning_2_5(trainer):
                 _begin_validation(checkpoint["loops"]["fit_loop"])

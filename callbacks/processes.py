@@ -120,8 +120,8 @@ def check_strategy(trainer: pl.Trainer, owner: str) -> None:
     names = [kind.__name__ for kind in type(trainer.strategy).__mro__]
     if set(names) & set(_REFUSED) or (trainer.world_size > 1 and "DDPStrategy" not in names):
         raise MPTTError(
-            f"{owner} runs in several processes with DDP, of which each has the whole module; found {names[0]} with"
-            f' {trainer.world_size} process(es). Use Trainer(strategy="ddp"), or no strategy and devices=1.'
+            f"{owner} runs in several processes with DDP, of which each has the whole module; found {names[0]}, in a"
+            f' world of {trainer.world_size}. Use Trainer(strategy="ddp"), or no strategy and devices=1.'
         )
 
 

@@ -1,7 +1,8 @@
-"""The tests that face Lightning, with each Python, each end of the dependencies' ranges, and both namespaces.
+"""The tests that face Lightning, with each Python, both ends of Lightning's range, and both namespaces.
 
-    make test-matrix              all that can be had here
+    make test-matrix                    with the CPU build of torch, for each Python for which pip finds one
     TORCH_INDEX=URL make test-matrix    take torch from that package index, say one of CPU builds
+    TORCH_BUILD= make test-matrix       take any build of torch: on Linux gigabytes, with CUDA
 
 Each environment is made under build/matrix/; a second run takes it up again. The parts of the suite that are not run
 know nothing of Lightning, or start only what is run here. In the namespace `lightning` the Trainer, modules, callbacks
@@ -35,13 +36,10 @@ def pins() -> dict[str, dict[str, str]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     lowest = dict(match.groups() for one in needed if (match := re.match(r"([\w-]+)[^>]*>=([\d.]+)", one)))
-    # A torch of the lowest version can seldom be had beside a new NumPy, or without gigabytes of CUDA packages.
-    tools = "torch", "mypy", "ruff", "setuptools"
     return {
         "newest": newest,
         "lowest Lightning": {name: one for name, one in newest.items() if name not in BOUNDED}
         | {name: lowest[name] for name in LIGHTNINGS},
-        "lowest of all": lowest | {name: newest[name] for name in tools if name in newest},
     }
 
 
@@ -67,21 +65,21 @@ def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
-def install(python: str, place: Path, versions: dict[str, str]) -> str:
-    """Make an environment; why it cannot be had, or nothing."""
+def install(python: str, place: Path, versions: dict[str, str]) -> tuple[str, bool]:
+    """Make an environment; why there is none, or nothing, and whether all is well."""
     if not (place / "bin" / "python").exists():
         run([python, "-m", "venv", str(place)])
     pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    index = os.environ.get("TORCH_INDEX")
-    torch = versions["torch"] if index or sys.platform != "linux" else f"{versions['torch']}+cpu"
+    index, build = os.environ.get("TORCH_INDEX"), os.environ.get("TORCH_BUILD", "+cpu")
+    torch = versions["torch"] + ("" if index or sys.platform != "linux" else build)
     done = run([*pip, "--only-binary=:all:", *(["--index-url", index] if index else []), f"torch=={torch}"])
     if done.returncode:
-        return f"no torch {torch}: give a package index that has it by TORCH_INDEX"
+        return f"left out: no torch {torch}; TORCH_INDEX=URL or TORCH_BUILD= find others", True
     constraints = place / "constraints.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in versions.items()))
     done = run([*pip, "-c", str(constraints), "-e", ".[dev]"])
     (place / "install.log").write_text(done.stdout)
-    return f"not installed: {place / 'install.log'}" if done.returncode else ""
+    return (f"not installed: {place / 'install.log'}", False) if done.returncode else ("", True)
 
 
 def test(place: Path, namespace: str) -> tuple[str, bool]:
@@ -107,8 +105,10 @@ def main() -> int:
             continue
         for name, versions in pins().items():
             place = PLACE / f"{version}-{name.replace(' ', '-')}"
-            if left_out := install(python, place, versions):
-                rows.append((version, name, "both", f"left out: {left_out}"))
+            why, well_here = install(python, place, versions)
+            if why:
+                rows.append((version, name, "both", why))
+                well = well and well_here
                 continue
             for namespace in TESTS:
                 outcome, passed = test(place, namespace)

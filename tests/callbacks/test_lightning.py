@@ -355,8 +355,8 @@ def test_validation_under_inference_mode_and_without_give_the_same() -> None:
 @pytest.mark.parametrize(
     ("make", "found"),
     [
-        (lambda: MPTTCallback(windows=WINDOWS), "with DDP.*found SingleDeviceStrategy with 2 processes"),
-        (ClosedLoopCallback, "with DDP.*found SingleDeviceStrategy with 2 processes"),
+        (lambda: MPTTCallback(windows=WINDOWS), "with DDP.*found SingleDeviceStrategy, in a world of 2"),
+        (ClosedLoopCallback, "with DDP.*found SingleDeviceStrategy, in a world of 2"),
         (ScheduledSamplingCallback, "runs in one process, found 2"),
         (ConditionalCallback, "runs in one process, found 2"),
         (StatefulCallback, "runs in one process, found 2"),

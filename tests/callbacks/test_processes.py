@@ -16,7 +16,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock
-from handmade import TABLE, Regressor, in_order, loader, quiet_trainer, seeded, shuffles, stretches
+from handmade import EXACT_LIGHTNING, TABLE, Regressor, in_order, loader, quiet_trainer, seeded, shuffles, stretches
 from pytorch_lightning.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
@@ -260,11 +260,13 @@ def replayed(ranks: list[dict[str, Any]], path: Path, epochs: slice) -> None:
     assert_close(joined(ranks), {key: many.tables(callback)[key] for key in TABLES})
 
 
+@pytest.mark.skipif(not EXACT_LIGHTNING, reason="Lightning before 2.5 begins the epoch again that had come to its end")
 @pytest.mark.parametrize("name", ["windows", "sites"])
 def test_one_process_goes_on_from_the_end_of_an_epoch_of_two(two: Path, name: str) -> None:
     replayed(found(two, name), two / f"{name}-saved" / "0-0.ckpt", slice(1, None))
 
 
+@pytest.mark.skipif(not EXACT_LIGHTNING, reason="Lightning before 2.5 begins the epoch again that had come to its end")
 @pytest.mark.parametrize("name", ["windows", "sites"])
 def test_two_processes_go_on_from_the_end_of_an_epoch_of_one(two: Path, name: str) -> None:
     replayed(found(two, f"from_one_{name}"), two / "alone" / "0-0.ckpt", slice(None))
@@ -272,10 +274,10 @@ def test_two_processes_go_on_from_the_end_of_an_epoch_of_one(two: Path, name: st
 
 @pytest.mark.parametrize("name", ["windows", "sites"])
 def test_another_number_of_processes_does_not_go_on_from_the_middle_of_an_epoch(two: Path, name: str) -> None:
-    with pytest.raises(MPTTError, match=r"epoch that 2 process\(es\) trained, and here are 1: .* Trainer\(devices=2\)"):
+    with pytest.raises(MPTTError, match=r"another: 2 trained it, here 1\. .* Trainer\(devices=2\)"):
         replayed(found(two, name), two / f"{name}-saved" / "1-7.ckpt", slice(1, None))
     for rank in found(two, f"from_one_{name}"):
-        assert "epoch that 1 process(es) trained, and here are 2: " in rank["said"]
+        assert "the number of processes is another: 1 trained it, here 2." in rank["said"]
 
 
 def test_a_checkpoint_from_the_middle_of_an_epoch_holds_the_writes_of_all_once(two: Path) -> None:
@@ -369,7 +371,7 @@ def test_strategies_that_divide_the_module_are_refused(name: str, processes: int
         # DeepSpeed's is not made without the package of that name.
         strategy = kind.__new__(kind) if name == "DeepSpeedStrategy" else kind()
 
-    with pytest.raises(MPTTError, match=rf'found {name} with {processes} .*Trainer\(strategy="ddp"\)'):
+    with pytest.raises(MPTTError, match=rf'found {name}, in a world of {processes}\. .*Trainer\(strategy="ddp"\)'):
         MPTTCallback().setup(Trainer(), seeded(Regressor), "fit")  # type: ignore[arg-type]
 
 
@@ -377,7 +379,7 @@ def test_a_trainer_that_divides_the_module_is_refused() -> None:
     callback = MPTTCallback()
     strategy = pl.strategies.ModelParallelStrategy()  # of the three the one that Lightning takes on a CPU
     trainer = pl.Trainer(strategy=strategy, accelerator="cpu", devices=2, logger=False, enable_checkpointing=False)
-    with pytest.raises(MPTTError, match="found ModelParallelStrategy with 2 "):
+    with pytest.raises(MPTTError, match="found ModelParallelStrategy, in a world of 2"):
         callback.setup(trainer, seeded(Regressor), "fit")
     with pytest.raises(ValueError, match="`fsdp` requires a GPU accelerator"):
         pl.Trainer(strategy="fsdp", accelerator="cpu", devices=2)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from handmade import TABLE, Regressor, in_order, loader, quiet_trainer, seeded, shuffles, stretches
+from handmade import EXACT_LIGHTNING, TABLE, Regressor, in_order, loader, quiet_trainer, seeded, shuffles, stretches
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
@@ -20,6 +20,7 @@ from mptt.callbacks import MPTTCallback, ScheduledSamplingCallback, SequentialSt
 WINDOWS = WindowIndex(*zip(*TABLE, strict=True))
 EPOCHS = 5
 BATCHES = 3  # in an epoch
+LAST_BATCH = "Lightning before 2.5 begins an epoch again of which all batches are trained"
 
 
 class Adams(Regressor):
@@ -71,6 +72,8 @@ def assert_identical(module: Any, callback: MPTTCallback, other: Any, other_call
 def test_a_run_resumed_at_any_epoch_ends_bit_identical(
     tmp_path: Path, when: dict[str, Any], validate: bool, linkage: bool
 ) -> None:
+    if "every_n_train_steps" in when and not EXACT_LIGHTNING:
+        pytest.skip(LAST_BATCH)
     if not validate and when.get("save_on_train_epoch_end") is False:
         when = when | {"save_on_train_epoch_end": None}  # Lightning's own choice
     whole = callback_for(linkage)
@@ -83,6 +86,7 @@ def test_a_run_resumed_at_any_epoch_ends_bit_identical(
         assert_identical(resumed, again, reference, whole)
 
 
+@pytest.mark.skipif(not EXACT_LIGHTNING, reason=LAST_BATCH)
 def test_a_run_of_a_number_of_steps_resumes_too(tmp_path: Path) -> None:
     whole, again, limits = callback_for(False), callback_for(False), {"max_steps": EPOCHS * BATCHES}
     saver = ModelCheckpoint(tmp_path, save_top_k=-1, filename="{step}", every_n_train_steps=BATCHES)
@@ -91,6 +95,7 @@ def test_a_run_of_a_number_of_steps_resumes_too(tmp_path: Path) -> None:
     assert_identical(resumed, again, reference, whole)
 
 
+@pytest.mark.skipif(not EXACT_LIGHTNING, reason=LAST_BATCH)
 def test_a_strategy_that_restores_after_the_start_of_fit_resumes_too(tmp_path: Path) -> None:
     class Sharded(SingleDeviceStrategy):
         restore_checkpoint_after_setup = True
@@ -290,6 +295,7 @@ def test_evaluation_of_a_checkpoint_works_and_takes_no_memory(tmp_path: Path, ve
     assert torch.equal(callback.memory.mu, fresh.memory.mu)
 
 
+@pytest.mark.skipif(not EXACT_LIGHTNING, reason=LAST_BATCH)
 def test_lanes_resume_at_the_end_of_an_epoch(tmp_path: Path) -> None:
     table = [(0, start, 4) for start in range(0, 20, 4)] + [(1, start, 4) for start in range(0, 12, 4)]
     windows, lanes = WindowIndex(*zip(*table, strict=True)), [[0, 4], [1, 5], [2, 6], [3, 7]]
@@ -435,7 +441,7 @@ def test_two_callbacks_put_the_random_numbers_in_once(tmp_path: Path) -> None:
     trainer = quiet_trainer([MPTTCallback(windows=WINDOWS, evaluation=None), draws, StatefulCallback(False)], 1)
     trainer.fit(seeded(Adams), loader(shuffles(EPOCHS)))
     trainer.save_checkpoint(path)
-    assert torch.equal(torch.load(path, weights_only=True)["mptt_run"]["random"]["torch"], draws.before)
+    assert torch.equal(torch.load(path, weights_only=True)["mptt_run"]["processes"][0]["random"]["torch"], draws.before)
 
 
 def test_repeated_windows_are_warned_of_once(tmp_path: Path) -> None:

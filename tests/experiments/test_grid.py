@@ -129,7 +129,7 @@ def test_reference_and_reach_are_found() -> None:
     ("section", "said"),
     [
         ("{strategy: [RMB-IIF]}", "has strategies, seeds, targets"),
-        ("[RMB-IIF]", "has strategies, seeds, targets"),
+        ("[RMB-IIF]", "compare is a mapping of names to settings"),
         ("{budget: 5}", "written like {epochs: 25}; found 5"),
         ("{seeds: 3}", "seeds of a comparison are a list of whole numbers, 0 or more; found 3"),
         ("{seeds: [-1]}", "0 or more"),

@@ -43,7 +43,7 @@ class Module(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:
         predicted = self(batch["x"])
         self.log("loss", loss := (predicted - batch["y"]).square().mean())
-        return {"loss": loss, "predictions": predicted}
+        return {"loss": loss, "prediction": predicted}
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         error = self(batch["x"]) - batch["y"]
