@@ -31,14 +31,14 @@ from mptt.hdf5 import check_hdf5, know_hdf5
 TRUTH = "the store itself"
 _TRUE = "true_"
 _BAND = ["q10", "median", "q90"]
-_CAPTION = (
-    "{}. Steps after which a wrong initial state stays under 5 and 1 % of the standard deviation of the target: median"
-    " [10 to 90 %] over the dates and the runs of a strategy."
+_HOW = (
+    "Each network ran from its true state and from zeros through the same inputs, from many dates of the test part; its"
+    " state was carried, also where a strategy's own inference begins anew. The 5 % horizon is the number of steps"
+    " after which the two predictions stay closer than 5 % of the target's standard deviation. The slowest units are a"
+    " tenth of all: their difference takes the half-life of the table, or longer, to become half."
 )
-_FADING = (
-    "{}. How a wrong initial state fades: from the true state and from zeros through the same inputs. Medians over the"
-    " dates and the runs of a strategy, bands from 10 to 90 %."
-)
+_CAPTION = "{}. How long a wrong initial state matters: median [10 to 90 %] over the dates and the runs of a strategy."
+_FADING = "{}. How a wrong initial state fades: medians, and bands from 10 to 90 %."
 _OF_COMMANDS = {
     "units": "what each unit by itself answers, to the input that moves it most",
     "unit_ablation_*": "its score without some of its units",
@@ -85,7 +85,9 @@ def remembered(groups: Sequence[Group], folder: Path, console: Console) -> Secti
     for cause in dict.fromkeys(causes.values()):
         names = [str(cell.folder.relative_to(folder)) for cell, of in causes.items() if of == cause]
         text.append(f"Not measured: {', '.join(names)}. {cause}")
-    return Section("What the networks remember", text, tables, [*figures, *_left_by_commands(cells)])
+    return Section(
+        "What the networks remember", [_HOW, *text] if tables else text, tables, [*figures, *_left_by_commands(cells)]
+    )
 
 
 def measure(folder: Path) -> None:
@@ -170,7 +172,7 @@ def _table(
             row[f"{title} ({unit})"] = f"{middle} [{low}, {high}]"
         row[f"windows ({unit})"] = int(one.attrs["window"]) if runs else None
         slow = _span(float(band(pd.concat(runs)["half_life"])[2]), steps, 1) if runs else None
-        rows.append(row | {f"slowest tenth of the units: half-life from ({unit})": slow})
+        rows.append(row | {f"half-life of the slowest units ({unit})": slow})
     return pd.DataFrame(rows).astype({"runs": "Int64", f"windows ({unit})": "Int64"})
 
 
