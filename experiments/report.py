@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import pandas as pd
 from mptt.errors import MPTTError
 from mptt.files import write_atomically
 
-# A number, and then nothing, or what belongs to it: "10.02 (0.62)", "-3.1 [-4.0, -2.2]", "12 %".
-_NUMBER = re.compile(r"\s*([-+\N{MINUS SIGN}]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=$|[\s(\[%±])")
+# A number, and then nothing, or what belongs to it: "10.02 (0.62)", "-3.1 [-4.0, -2.2]", "12 %", "> 3650".
+_NUMBER = re.compile(r"\s*>?\s*([-+\N{MINUS SIGN}]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=$|[\s(\[%±])")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -42,6 +43,23 @@ class _Table:
     rows: list[list[_Cell]]
 
 
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Args:
+        title: its heading.
+        text: paragraphs before all else.
+        tables: caption and rows; the index is not shown.
+        figures: caption and the path of a PNG.
+    """
+
+    title: str
+    text: Sequence[str] = ()
+    tables: Sequence[tuple[str, pd.DataFrame]] = ()
+    figures: Sequence[tuple[str, Path]] = ()
+
+
 def write_report(
     folder: Path,
     title: str,
@@ -50,6 +68,7 @@ def write_report(
     config: str,
     versions: Mapping[str, object],
     command: str,
+    more: Sequence[Section] = (),
 ) -> Path:
     """Write `report.html`: one page that needs no other file and no network.
 
@@ -62,6 +81,7 @@ def write_report(
         config: YAML.
         versions: name and version of what the runs were made with.
         command: that makes the page again.
+        more: sections after those of tables and figures, whose tables and figures are numbered on.
 
     Returns:
         The path of the page.
@@ -73,10 +93,20 @@ def write_report(
     templates = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    parts = [Section("Tables", (), tables), Section("Figures", (), (), figures), *more]
+    table_number, figure_number = count(1), count(1)
     page = templates.get_template("report.html").render(
         title=title,
-        tables=[_table(caption, rows) for caption, rows in tables],
-        figures=[(caption, _data_uri(path)) for caption, path in figures],
+        sections=[
+            {
+                "title": part.title,
+                "text": part.text,
+                "tables": [(next(table_number), _table(caption, rows)) for caption, rows in part.tables],
+                "figures": [(next(figure_number), caption, _data_uri(path)) for caption, path in part.figures],
+            }
+            for part in parts
+            if part.text or part.tables or part.figures
+        ],
         config=config,
         versions=versions,
         command=command,

@@ -31,6 +31,7 @@ def compare(
     minutes: float | None = None,
     reference: str | None = None,
     reach: float | dict[str, float] | None = None,
+    memory: bool | None = None,
     workers: int = 1,
     out: str | None = None,
     settings: Sequence[str] = (),
@@ -53,6 +54,7 @@ def compare(
         minutes: the budget in minutes of training and validation instead.
         reference: the strategy that the others are compared to; by default RMB-SSIF, or else the first.
         reach: the validation RMSE whose time is taken, or {TARGET: RMSE}; by default the reference's best.
+        memory: measure what the networks remember too, seconds for each run, and once: a section of the report.
         workers: runs at a time, each in a process with its share of the threads.
         out: folder; by default runs/compare/EXPERIMENT.
         settings: words for every run, --data.NAME VALUE and the like.
@@ -65,6 +67,7 @@ def compare(
     given: dict[str, Any] = {
         **{"strategies": strategies, "seeds": seeds, "targets": targets, "windows": windows},
         **{"training_sizes": training_sizes, "reference": reference, "reach": reach},
+        "memory": memory,
     }
     plan = replace(read_section(path), **{name: value for name, value in given.items() if value is not None})
     check_plan(plan, settings)
@@ -96,9 +99,9 @@ def command_of(experiment: str, plan: Comparison, budget: Budget, folder: Path, 
         "mptt compare quickstart --strategies '[RMB-SSIF, MPTT-delta1]' --seeds '[0]' --epochs 2 --out c"
     """
     words = ["mptt", "compare", experiment]
-    for name in ("strategies", "seeds", "targets", "windows", "training_sizes", "reference", "reach"):
+    for name in ("strategies", "seeds", "targets", "windows", "training_sizes", "reference", "reach", "memory"):
         value = getattr(plan, name)
-        if value is not None:
+        if value is not None and value is not False:
             # A bare value is a document of its own, which YAML ends with dots.
             text = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
             words += [f"--{name}", text]

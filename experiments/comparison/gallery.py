@@ -21,7 +21,13 @@ Drawn = list[tuple[str, Path]]
 Value = TypeVar("Value")
 
 
-def draw(groups: Sequence[Group], tables: Sequence[tuple[str, pd.DataFrame]], folder: Path, command: str) -> Path:
+def draw(
+    groups: Sequence[Group],
+    tables: Sequence[tuple[str, pd.DataFrame]],
+    folder: Path,
+    command: str,
+    more: Sequence[report.Section] = (),
+) -> Path:
     """Draw the figures of a comparison, and write its report.
 
     Args:
@@ -29,6 +35,7 @@ def draw(groups: Sequence[Group], tables: Sequence[tuple[str, pd.DataFrame]], fo
         tables: title and table of each.
         folder: of the comparison; the figures of a group go into the folder of its runs.
         command: the line that makes the comparison.
+        more: sections of the report.
 
     Returns:
         The path of the report.
@@ -51,6 +58,7 @@ def draw(groups: Sequence[Group], tables: Sequence[tuple[str, pd.DataFrame]], fo
         first.config.read_text(encoding="utf-8"),
         versions,
         command,
+        more,
     )
 
 

@@ -37,6 +37,7 @@ class Comparison:
         reference: the strategy that the others are compared to; None: RMB-SSIF if it is there, else the first.
         reach: the validation RMSE whose time is taken, a number or one for each target; None: the mean over seeds of
             the reference's best.
+        memory: whether to measure what the networks remember, for a section of the report.
     """
 
     strategies: list[str] = field(default_factory=lambda: list(STRATEGIES))
@@ -47,6 +48,7 @@ class Comparison:
     budget: dict[str, float] | None = None
     reference: str | None = None
     reach: float | dict[str, float] | None = None
+    memory: bool = False
 
     @property
     def reference_strategy(self) -> str:
@@ -191,6 +193,8 @@ def check_plan(plan: Comparison, settings: Sequence[str] = ()) -> None:
             f"The reference {plan.reference!r} is not among the strategies that are run: {', '.join(plan.strategies)}."
         )
     _check_reach(plan)
+    if not isinstance(plan.memory, bool):
+        raise MPTTError(f"memory is true or false; found {plan.memory!r}.")
     refuse_limits(settings)
     for axis, names in _OF_AXIS.items():
         for word in settings:

@@ -8,7 +8,7 @@ import multiprocessing
 import shutil
 import signal
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
@@ -102,25 +102,35 @@ def _run_cell(cell: Cell, threads: int) -> str | None:
     from mptt.experiments.cli import run
 
     torch.set_num_threads(threads)
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     words = [*cell.words, "--trainer.enable_progress_bar", "false"]
     if (cell.folder / "checkpoints" / "last.ckpt").exists():
         words += ["--ckpt_path", "last"]
     else:
         _empty(cell.folder)
         write_atomically(cell.folder / IDENTITY, yaml.safe_dump(cell.identity, sort_keys=False))
+    return cause_of(lambda: run(words), cell.folder)
+
+
+def cause_of(work: Callable[[], object], folder: Path) -> str | None:
+    """Do something to a run, and say what went wrong, if anything; what nobody foresaw goes into its log.txt.
+
+    Args:
+        work: what to do.
+        folder: of the run.
+    """
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     said = io.StringIO()
     try:
         # One process shows the progress; log.txt has the warnings.
         with redirect_stderr(said):
-            run(words)
+            work()
     except SystemExit:
         return said.getvalue().rpartition("error: ")[2].strip()
     except MPTTError as error:
         return str(error)
     except Exception as error:
-        with (cell.folder / "log.txt").open("a", encoding="utf-8") as log:
+        with (folder / "log.txt").open("a", encoding="utf-8") as log:
             traceback.print_exc(file=log)
         return f"{type(error).__name__}: {error}"
     return None

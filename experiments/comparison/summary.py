@@ -23,7 +23,7 @@ def summarise(cells: Sequence[Cell], folder: Path, console: Console, plan: Compa
         cells: the runs.
         folder: of the comparison.
         console: shows the tables.
-        plan: has the reference, and the RMSE to reach.
+        plan: has the reference, the RMSE to reach, and whether to measure what the networks remember.
         command: the line that makes the comparison, for the report.
 
     Raises:
@@ -39,6 +39,11 @@ def summarise(cells: Sequence[Cell], folder: Path, console: Console, plan: Compa
     write_atomically(folder / "table.md", titled(tables))
     for title, table in tables:
         show(table, title, console)
-    report = draw(groups, tables, folder, command)
+    more = []
+    if plan.memory:
+        from mptt.experiments.comparison.remembering import remembered  # which opens runs by means of the command line
+
+        more.append(remembered(groups, folder, console))
+    report = draw(groups, tables, folder, command, more)
     console.print(f"results.csv, differences.csv, table.md (with all columns) and figures are in {folder}.")
     console.print(f"The report is {report}.")

@@ -48,7 +48,9 @@ def fading(found: Mapping[str, xr.Dataset]) -> Figure:
             if looks[name]["color"] == BLACK:  # a filled band more would hide the others
                 panel.plot(steps, np.stack([low, high], axis=1), linewidth=0.6, **looks[name])
             else:
-                panel.fill_between(steps, low, high, color=looks[name]["color"], alpha=0.18, linewidth=0)
+                # The bands of many would hide each other.
+                alpha = min(0.18, 0.4 / len(found))
+                panel.fill_between(steps, low, high, color=looks[name]["color"], alpha=alpha, linewidth=0)
         _finish(panel, first, what)
     axes[0].set_ylabel("distance", fontsize=SMALL + 1)
     handles = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 import xarray as xr
 
 from mptt.datamodules import SeriesDataModule, SimulatedBasin
+from mptt.experiments.comparison import running
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +23,26 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What the simulated basin keeps, and the threads of child processes.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the cells here, one after another: a pool's process takes seconds to start."""
+
+    class Pool:
+        def submit(self, function: Callable[..., object], *words: object) -> Future[object]:
+            future: Future[object] = Future()
+            try:
+                future.set_result(function(*words))
+            except Exception as error:
+                future.set_exception(error)
+            return future
+
+    @contextmanager
+    def pool(workers: int):  # type: ignore[no-untyped-def]
+        yield Pool()
+
+    monkeypatch.setattr(running, "_pool", pool)
 
 
 @pytest.fixture(scope="session")

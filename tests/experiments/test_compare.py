@@ -6,38 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from mptt.experiments.cli import main
-from mptt.experiments.comparison import running
 
 # Stand-ins draw what the figures do not draw yet.
-
-
-@pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the cells here, one after another: a pool's process takes seconds to start."""
-    from concurrent.futures import Future
-
-    class Pool:
-        def submit(self, function: Callable[..., object], *words: object) -> Future[object]:
-            future: Future[object] = Future()
-            try:
-                future.set_result(function(*words))
-            except Exception as error:
-                future.set_exception(error)
-            return future
-
-    @contextmanager
-    def pool(workers: int):  # type: ignore[no-untyped-def]
-        yield Pool()
-
-    monkeypatch.setattr(running, "_pool", pool)
 
 
 @pytest.fixture

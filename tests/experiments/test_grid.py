@@ -139,6 +139,7 @@ def test_reference_and_reach_are_found() -> None:
         ("{windows: [9.5]}", "whole numbers, 1 or more"),
         ("{reach: SW}", "validation RMSE over 0"),
         ("{reach: {SW: no number}}", "validation RMSE over 0"),
+        ("{memory: 1}", "memory is true or false; found 1"),
     ],
 )
 def test_bad_section_is_refused(section: str, said: str, tmp_path: Path) -> None:
@@ -150,9 +151,9 @@ def test_bad_section_is_refused(section: str, said: str, tmp_path: Path) -> None
 
 
 def test_line_that_makes_the_comparison_has_all_of_its_plan() -> None:
-    plan = replace(PLAN, targets=["P, mm"], windows=[30], reference="RMB-IIF", reach=2.5)
+    plan = replace(PLAN, targets=["P, mm"], windows=[30], reference="RMB-IIF", reach=2.5, memory=True)
     line = command_of("x.yaml", plan, Budget("minutes", 0.5), Path("c"), ["--data.root", "a b"])
     assert line == (
         "mptt compare x.yaml --strategies '[RMB-IIF, SMB-SSIF]' --seeds '[0, 7]' --targets '['\"'\"'P, mm'\"'\"']'"
-        " --windows '[30]' --reference RMB-IIF --reach 2.5 --minutes 0.5 --out c --data.root 'a b'"
+        " --windows '[30]' --reference RMB-IIF --reach 2.5 --memory true --minutes 0.5 --out c --data.root 'a b'"
     )

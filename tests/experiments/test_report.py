@@ -14,7 +14,7 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.keys import Keys
 
 from mptt import MPTTError
-from mptt.experiments.report import write_report
+from mptt.experiments.report import Section, write_report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -95,6 +95,19 @@ def test_nothing_else_is_left_in_the_folder(page: Path) -> None:
 def test_a_report_may_be_without_tables_and_figures(tmp_path: Path) -> None:
     text = write_report(tmp_path / "new", "Empty", [("None", pd.DataFrame())], [], "", {}, "").read_text()
     assert '<section aria-labelledby="figures">' not in text
+
+
+def test_more_sections_come_after_the_figures_and_number_on(page: Path, tmp_path: Path) -> None:
+    figure, spans = page.parent / "one.png", pd.DataFrame({"horizon (days)": ["218 [44, 713]", "> 3650 [9, > 3650]"]})
+    more = Section("Memory", ["It remembers <much>."], [("Horizons", spans)], [("Fading", figure)])
+    text = write_report(tmp_path, "t", [("Scores", SCORES)], [("RMSE", figure)], "", {}, "", [more]).read_text()
+    assert text.index('id="figure-1"') < text.index(">Memory</h2>") < text.index("<p>It remembers &lt;much&gt;.</p>")
+    assert text.index("</b> Horizons") < text.index('id="figure-2"') < text.index(">How to repeat it</h2>")
+    assert "<b>Table 2.</b> Horizons" in text
+    assert '<a href="#section-3">Memory</a>' in text
+    assert '<td class="number" data-key="3650.0">&gt; 3650 [9, &gt; 3650]</td>' in text, (
+        "sorted as the least that it is"
+    )
 
 
 @pytest.mark.parametrize("content", [None, b"%PDF-1.4"], ids=["missing", "PDF"])
