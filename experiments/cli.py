@@ -18,6 +18,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 
 # Imported so that their short class names are known.
 import mptt.datamodules
+import mptt.experiments.neuroview
 import mptt.experiments.regressor  # noqa: F401
 from mptt.callbacks import StepLimit, WholeCheckpointIO
 from mptt.errors import MPTTError

@@ -138,6 +138,10 @@ class SequenceRegressor(pl.LightningModule):
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Predictions (B, L, K), standardised."""
+        return self.predict_batch(batch)
+
+    def predict_batch(self, batch: dict[str, Tensor]) -> Tensor:
+        """Predictions (B, L, K), standardised, of a batch of evaluation; for models that read more of it than `x`."""
         return self(batch["x"])
 
     def on_validation_epoch_end(self) -> None:
@@ -165,7 +169,7 @@ class SequenceRegressor(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def _evaluate(self, batch: dict[str, Tensor]) -> Tensor:
-        prediction = self(batch["x"])
+        prediction = self.predict_batch(batch)
         self._squared += ((prediction - batch["y"]).square() * batch["mask"]).sum()
         self._observed += batch["mask"].sum()
         scaler, site = self._data().target_scaler, batch["site"]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
 
 from jsonargparse import auto_cli
 
 from mptt.experiments.memory.runs import OpenedRun, open_run
+from mptt.experiments.memory.said import steps_said, units_said
+from mptt.experiments.memory.steps import step_contributions
 from mptt.experiments.memory.trajectories import trajectories
 from mptt.experiments.predictions import write_series
 
@@ -19,7 +23,7 @@ def run_memory(words: Sequence[str]) -> None:
         SystemExit: words that cannot be parsed.
     """
     auto_cli(
-        {"states": states},
+        {"states": states, "units": units, "steps": steps},
         args=list(words) or ["--help"],
         prog="mptt memory",
         description="What a trained network remembers, for how long, and where. RUN is the folder of a run, its"
@@ -50,6 +54,74 @@ def states(
     path = opened.folder / "memory" / f"states_{part}.nc"
     write_series(found.assign_attrs(title=f"Hidden states of {opened.name}, {part} part"), path)
     print(f"{dict(found.sizes)}, written to {path}")
+
+
+def units(
+    run: str,
+    part: str = "test",
+    sites: str | None = None,
+    horizon: int = 3650,
+    rank: Literal["settling time", "change", "annual gain", "each alone"] = "settling time",
+    seeds: int = 5,
+    hold_at: Literal["mean", "zero"] = "mean",
+    checkpoint: str = "best",
+    data_root: str | None = None,
+) -> None:
+    """Say how fast each unit by itself answers a step and a sine, and how well the run predicts without it.
+
+    Writes RUN/memory/units.csv, unit_steps.csv, unit_frequencies.csv, unit_ablation_PART.csv, and figures.
+
+    Args:
+        run: the folder of a run, its config.yaml, or a configuration.
+        part: train, validation or test.
+        sites: names with commas between; all by default.
+        horizon: steps within which a unit settles, or does not.
+        rank: the order of the table, most important first.
+        seeds: random orders to compare with.
+        hold_at: mean: a unit that is taken out stays at its mean; or zero.
+        checkpoint: best, last, or a file.
+        data_root: where the data set is now, if it was moved.
+    """
+    from mptt.experiments.memory.unit_files import step_name, write_units  # which draws
+
+    opened = opened_of(run, checkpoint, data_root)
+    found, scores, written = write_units(opened, part, names_of(sites), horizon, rank, seeds, hold_at)
+    print(units_said(found.units, scores, horizon, step_name(opened)))
+    print("written to " + ", ".join(str(path) for path in written))
+
+
+def steps(
+    run: str,
+    steps: int = 365,
+    part: str = "test",
+    sites: str | None = None,
+    windows: int = 1000,
+    beside: str | None = None,
+    checkpoint: str = "best",
+    data_root: str | None = None,
+) -> None:
+    """Say how much the hidden state of each step of the past counts, by a linear reading of all of them.
+
+    The head of a NeuroViewRegressor says it itself; of any other run a probe does, fitted to its training part. Writes
+    RUN/memory/steps.csv, steps_summary.csv, and a figure.
+
+    Args:
+        run: the folder of a run, its config.yaml, or a configuration.
+        steps: that a probe reads.
+        part: that readings are scored on.
+        sites: names with commas between; all by default.
+        windows: so many of either part, at most.
+        beside: folders of other runs, with commas between, to draw into the same figure; run the command on them first.
+        checkpoint: best, last, or a file.
+        data_root: where the data set is now, if it was moved.
+    """
+    from mptt.experiments.memory.unit_files import step_name, write_steps  # which draws
+
+    opened = opened_of(run, checkpoint, data_root)
+    found = step_contributions(opened, steps, windows, part=part, sites=names_of(sites))
+    written = write_steps(opened, found, [Path(name) for name in names_of(beside) or ()])
+    print(steps_said(found.summary, step_name(opened)))
+    print("written to " + ", ".join(str(path) for path in written))
 
 
 def opened_of(run: str, checkpoint: str, data_root: str | None) -> OpenedRun:
