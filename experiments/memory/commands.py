@@ -23,7 +23,7 @@ def run_memory(words: Sequence[str]) -> None:
         SystemExit: words that cannot be parsed.
     """
     auto_cli(
-        {"states": states, "units": units, "steps": steps},
+        {"states": states, "units": units, "steps": steps, "probe": probe},
         args=list(words) or ["--help"],
         prog="mptt memory",
         description="What a trained network remembers, for how long, and where. RUN is the folder of a run, its"
@@ -121,6 +121,41 @@ def steps(
     found = step_contributions(opened, steps, windows, part=part, sites=names_of(sites))
     written = write_steps(opened, found, [Path(name) for name in names_of(beside) or ()])
     print(steps_said(found.summary, step_name(opened)))
+    print("written to " + ", ".join(str(path) for path in written))
+
+
+def probe(
+    run: str,
+    variables: str | None = None,
+    part: str = "test",
+    fitted_to: Literal["train", "validation"] = "train",
+    sites: str | None = None,
+    untrained: int = 3,
+    checkpoint: str = "best",
+    data_root: str | None = None,
+) -> None:
+    """Say which stores of water can be read off the hidden state, and off which unit, by linear probes.
+
+    Beside them: what the season, the inputs, their means up to a year, and a network that was not trained know. Writes
+    RUN/memory/probes.csv, probe_units.csv, probed.nc, and a figure.
+
+    Args:
+        run: the folder of a run, its config.yaml, or a configuration.
+        variables: of the data set, with commas between; by default the stores of a simulated basin.
+        part: that probes are scored on.
+        fitted_to: part that they are fitted to.
+        sites: names with commas between; by default all that both parts have.
+        untrained: networks with new weights to compare with.
+        checkpoint: best, last, or a file.
+        data_root: where the data set is now, if it was moved.
+    """
+    from mptt.experiments.memory.probe_files import probes_said, write_probes  # which draws
+    from mptt.experiments.memory.probes import probe_stores
+
+    opened = opened_of(run, checkpoint, data_root)
+    found = probe_stores(opened, names_of(variables), part, fitted_to, names_of(sites), untrained)
+    written = write_probes(opened, found)
+    print(probes_said(found))
     print("written to " + ", ".join(str(path) for path in written))
 
 
