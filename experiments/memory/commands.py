@@ -23,7 +23,7 @@ def run_memory(words: Sequence[str]) -> None:
         SystemExit: words that cannot be parsed.
     """
     auto_cli(
-        {"states": states, "units": units, "steps": steps, "probe": probe},
+        {"states": states, "units": units, "steps": steps, "probe": probe, "view": view},
         args=list(words) or ["--help"],
         prog="mptt memory",
         description="What a trained network remembers, for how long, and where. RUN is the folder of a run, its"
@@ -156,6 +156,46 @@ def probe(
     found = probe_stores(opened, names_of(variables), part, fitted_to, names_of(sites), untrained)
     written = write_probes(opened, found)
     print(probes_said(found))
+    print("written to " + ", ".join(str(path) for path in written))
+
+
+def view(
+    run: str,
+    part: str = "test",
+    sites: str | None = None,
+    variables: str | None = None,
+    projection: Literal["pca", "tsne", "umap"] = "pca",
+    points: int = 5000,
+    page: bool = True,
+    checkpoint: str = "best",
+    data_root: str | None = None,
+) -> None:
+    """Show where the hidden states lie, by season, target, store and site, and what each unit does over time.
+
+    Writes RUN/memory/view.png, view.pdf, and view.html, a page that needs no network: points that are drawn around are
+    marked in the hydrograph and in the heat map of the units, and the other way round.
+
+    Args:
+        run: the folder of a run, its config.yaml, or a configuration.
+        part: train, validation or test.
+        sites: names with commas between; by default all, or 8 spread evenly among more.
+        variables: others of the data set to colour by, with commas between; by default simulated stores, if any.
+        projection: pca, or tsne or umap (pip install "mptt[embedding]").
+        points: that are shown at most: the last of each site.
+        page: write view.html too (pip install "mptt[view]").
+        checkpoint: best, last, or a file.
+        data_root: where the data set is now, if it was moved.
+    """
+    from mptt.experiments.memory.unit_files import step_name
+    from mptt.experiments.memory.view import view_said, view_states
+    from mptt.experiments.memory.view_files import plotly_library, write_view  # which draws
+
+    if page:
+        plotly_library()  # so that what is missing is said before the work
+    opened = opened_of(run, checkpoint, data_root)
+    found = view_states(opened, part, names_of(sites), names_of(variables), projection, points)
+    written = write_view(opened.folder / "memory", found, page, step_name(opened))
+    print(view_said(found))
     print("written to " + ", ".join(str(path) for path in written))
 
 

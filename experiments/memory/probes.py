@@ -86,7 +86,7 @@ def probe_stores(
             for one, there in ((fitted_to, fitted), (part, scored)):
                 there.features[f"untrained {seed}"] = _flat(trajectories(run, one, sites)["state"])
     rows, units, probed = [], [], {}
-    described = _described_units(run)
+    described = described_units(run)
     for name in names:
         row, r, values = _probe(name, fitted, scored)
         best = int(np.abs(r[0]).argmax())
@@ -231,7 +231,7 @@ def _scores(found: np.ndarray, truth: np.ndarray, site: np.ndarray) -> dict[str,
     return {"nse": float(np.nanmedian(each)), "r2": r**2, "rmse": float(np.sqrt(np.square(found - truth).mean()))}
 
 
-def _described_units(run: OpenedRun) -> pd.DataFrame:
+def described_units(run: OpenedRun) -> pd.DataFrame:
     """Core, layer, number in its layer, and part (h or c) of each number in the state."""
     units = pd.DataFrame(run.network.units, columns=["core", "layer", "part"])
     return units.assign(unit=units.groupby(["core", "layer", "part"]).cumcount())
