@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 
 from mptt.experiments.figures.common import BLACK, BLUE, SMALL, VERMILION, mark_dates, start_axes, with_unit, years
@@ -70,7 +71,10 @@ def _cloud(figure: Any, axes: Axes, view: View, colour: str) -> None:
     look: dict[str, Any] = {"s": 2, "linewidths": 0, "rasterized": True}
     # In no order of time, or the last would hide the first.
     order = np.random.default_rng(0).permutation(len(x))
-    label, low, high = colour, None, None
+    label = colour
+    cmap: Colormap
+    low: float
+    high: float
     if colour == "season":
         values = view.points["time"].dt.dayofyear.values
         cmap, low, high = LinearSegmentedColormap.from_list("seasons", SEASONS), 1, 366
@@ -79,7 +83,7 @@ def _cloud(figure: Any, axes: Axes, view: View, colour: str) -> None:
         cmap, low, high = ListedColormap([SITES[at % len(SITES)] for at in range(len(names))]), -0.5, len(names) - 0.5
     else:
         one = view.points[f"{colour}_observed" if colour in view.targets else colour]
-        values, cmap = one.values, "viridis"
+        values, cmap = one.values, colormaps["viridis"]
         # A flood or two would take all the colours.
         low, high = np.nanpercentile(values, [1, 99]) if np.isfinite(values).any() else (0, 1)
         label = with_unit(colour, one.attrs.get("units", ""))

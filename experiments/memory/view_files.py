@@ -117,7 +117,11 @@ def _numbers(points: xr.Dataset, name: str, label: str, predicted: xr.DataArray 
     known = one.values[np.isfinite(one.values)]
     low, high = np.percentile(known, [1, 99]) if len(known) else (0, 1)
     values = _plain(one.values, 4)
-    found = {"label": with_unit(label, one.attrs.get("units", "")), "values": values, "observed": values}
+    found: dict[str, Any] = {
+        "label": with_unit(label, one.attrs.get("units", "")),
+        "values": values,
+        "observed": values,
+    }
     found |= {"scale": "Viridis", "low": float(low), "high": float(high), "bar": {}}
     return found if predicted is None else {**found, "predicted": _plain(predicted.values, 4)}
 

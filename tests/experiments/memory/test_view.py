@@ -95,7 +95,7 @@ def test_it_says_how_much_of_a_state_is_the_season(view: View) -> None:
 def test_what_cannot_be_shown_is_refused(opened: OpenedRun, of_two: OpenedRun) -> None:
     with pytest.raises(MPTTError, match="pca, tsne or umap, found 'lda'"):
         view_states(opened, projection="lda")  # type: ignore[arg-type]
-    with pytest.raises(MPTTError, match="no site c; it has a and b"):
+    with pytest.raises(MPTTError, match="no site c; it has a, b"):
         view_states(of_two, sites=["c"])
     with pytest.raises(MPTTError, match="needs 5 states or more, found 4"):
         embed(np.zeros((4, 2), np.float32), "tsne")
