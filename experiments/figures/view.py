@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mptt.experiments.figures.common import BLACK, BLUE, SMALL, VERMILION, mark_dates, start_axes, with_unit, years
 
@@ -31,7 +32,9 @@ WIDEST = 2.5  # standard deviations, at which the colours of a heat map end
 
 
 def view_figure(view: View, steps: int = 1096) -> Figure:
-    """Projections coloured by season, targets, other variables and site; the last years of the first site; distances.
+    """Projections by colour, a heat map of the last years of the first site below its hydrograph, distances.
+
+    Colours are season, targets, other variables, site where there are several, and year where there is room.
 
     Args:
         view: as of `view_states`.
@@ -40,6 +43,8 @@ def view_figure(view: View, steps: int = 1096) -> Figure:
     colours = ["season", *view.targets, *view.others]
     if len(np.unique(view.points["site"])) > 1:
         colours.append("site")
+    if len(colours) % 3:
+        colours.append("year")
     rows = int(np.ceil(len(colours) / 3))
     figure = Figure(figsize=(7, 2.05 * rows + 3.4), layout="constrained")
     halves: Any = figure.subfigures(2, 1, height_ratios=(2.05 * rows, 3.4))
@@ -78,6 +83,9 @@ def _cloud(figure: Any, axes: Axes, view: View, colour: str) -> None:
     if colour == "season":
         values = view.points["time"].dt.dayofyear.values
         cmap, low, high = LinearSegmentedColormap.from_list("seasons", SEASONS), 1, 366
+    elif colour == "year":
+        values, cmap = years(view.points["time"]), colormaps["cividis"]
+        low, high = float(values.min()), float(values.max())
     elif colour == "site":
         names, values = np.unique(view.points["site"].values.astype(str), return_inverse=True)
         cmap, low, high = ListedColormap([SITES[at % len(SITES)] for at in range(len(names))]), -0.5, len(names) - 0.5
@@ -93,6 +101,9 @@ def _cloud(figure: Any, axes: Axes, view: View, colour: str) -> None:
     bar.solids.set_rasterized(True)
     if colour == "season":
         bar.set_ticks([1, 91, 182, 274, 366], labels=["Jan", "Apr", "Jul", "Oct", "Jan"])
+    elif colour == "year":
+        bar.ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        bar.ax.ticklabel_format(style="plain", useOffset=False)
     elif colour == "site":
         bar.set_ticks(range(len(names)), labels=names.tolist())
     axes.set_title(label, fontsize=SMALL, pad=3)

@@ -82,6 +82,7 @@ def page_data(view: View, per: str) -> dict[str, Any]:
     colours += [_numbers(points, name, name, None) for name in view.others]
     if len(sites) > 1:
         colours.append(_sites(sites, points["site"].values.tolist()))
+    colours.append(_year(points["time"]))
     return {
         "per": per,
         "axes": list(view.axes),
@@ -110,6 +111,12 @@ def _season(time: xr.DataArray) -> dict[str, Any]:
     bar = {"tickvals": [1, 91, 182, 274, 366], "ticktext": ["Jan", "Apr", "Jul", "Oct", "Jan"]}
     values = time.dt.dayofyear.values.tolist()
     return {"label": "season", "values": values, "scale": _scale(SEASONS), "low": 1, "high": 366, "bar": bar}
+
+
+def _year(time: xr.DataArray) -> dict[str, Any]:
+    values = years(time).round(3).tolist()
+    bar = {"tickformat": ".0f"}
+    return {"label": "year", "values": values, "scale": "Cividis", "low": min(values), "high": max(values), "bar": bar}
 
 
 def _numbers(points: xr.Dataset, name: str, label: str, predicted: xr.DataArray | None) -> dict[str, Any]:

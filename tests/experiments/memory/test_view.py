@@ -101,10 +101,12 @@ def test_what_cannot_be_shown_is_refused(opened: OpenedRun, of_two: OpenedRun) -
         embed(np.zeros((4, 2), np.float32), "tsne")
 
 
-@pytest.mark.parametrize(("projection", "package"), [("tsne", "sklearn.manifold"), ("umap", "umap")])
+@pytest.mark.parametrize(
+    ("projection", "package"),
+    # UMAP compiles for ten seconds and more.
+    [("tsne", "sklearn.manifold"), pytest.param("umap", "umap", marks=pytest.mark.slow)],
+)
 def test_neighbours_stay_together(projection: str, package: str) -> None:
-    if projection == "umap":
-        pytest.skip("compiles for ten seconds")
     pytest.importorskip(package)
     generator = np.random.default_rng(0)
     group = np.arange(60) % 2
@@ -123,14 +125,15 @@ def test_a_package_that_is_not_there_is_named(projection: str, package: str, mon
         embed(np.zeros((9, 2), np.float32), projection)
 
 
-def test_without_plotly_there_is_the_figure_alone(
-    view: View, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_plotly_the_command_writes_the_figure_alone(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(SystemExit, match=re.escape('pip install "mptt[view]", or --page false')):
         main(["memory", "view", str(trained)])
-    assert write_view(tmp_path, view, page=False) == [tmp_path / "view.png", tmp_path / "view.pdf"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["view.pdf", "view.png"]
+    main(["memory", "view", str(trained), "--points", "400", "--page", "false"])
+    assert "400 states on PC 1" in capsys.readouterr().out
+    assert sorted(path.name for path in (trained / "memory").glob("view*")) == ["view.pdf", "view.png"]
 
 
 def test_the_page_has_every_point_and_gaps_where_there_is_nothing(of_two: OpenedRun) -> None:
@@ -144,6 +147,7 @@ def test_the_page_has_every_point_and_gaps_where_there_is_nothing(of_two: Opened
         "flow (mm/day)",
         "rain (mm/day)",
         "site",
+        "year",
     ]
     flow = data["colours"][2]
     assert flow["observed"][-1] is None
@@ -190,8 +194,21 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
 def page(of_two: OpenedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("plotly")
     folder = tmp_path_factory.mktemp("view")
-    write_view(folder, view_states(of_two, "test", variables=["rain"], points=300))
+    with pytest.MonkeyPatch.context() as patch:
+        # The figure takes seconds, and is that of the command.
+        patch.setattr("mptt.experiments.memory.view_files.save", lambda figure, path: None)
+        write_view(folder, view_states(of_two, "test", variables=["rain"], points=300))
     return folder / "view.html"
+
+
+def test_the_page_is_one_file_and_its_numbers_end_no_script(page: Path) -> None:
+    assert [path.name for path in page.parent.iterdir()] == ["view.html"]
+    text = page.read_text(encoding="utf-8")
+    assert "<title>Hidden states of &lt;/script&gt;&lt;b&gt;, test part</title>" in text
+    found = re.search(r'id="data">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    assert len(json.loads(found[1])["x"]) == 300
+    assert not re.search(r'<(script|link|img)[^>]+(src|href)="(?!data:)', text)
 
 
 @pytest.fixture
@@ -292,14 +309,3 @@ def test_a_colour_is_that_of_the_hydrograph_too(browser: WebDriver) -> None:
     assert marked(browser) == []
     assert browser.execute_script("return new Set(cloud.data[0].marker.color).size") == 2
     assert browser.execute_script("return series.layout.yaxis.title.text") == "storage (mm)"
-
-
-def test_the_command_writes_the_figure_and_the_page(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("plotly")
-    main(["memory", "view", str(trained), "--points", "400"])
-    assert "400 states on PC 1" in capsys.readouterr().out
-    folder = trained / "memory"
-    assert (folder / "view.pdf").is_file()
-    text = (folder / "view.html").read_text(encoding="utf-8")
-    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])  # type: ignore[index]
-    assert len(data["x"]) == 400
