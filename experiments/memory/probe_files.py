@@ -36,5 +36,5 @@ def probes_said(found: Probed) -> str:
             line += f", a network that was not trained {row['nse_untrained']:.2f}"
         lines.append(f"{line}.")
         if row["nse_moving_inputs"] >= row["nse"]:
-            lines.append("  A linear reading of the inputs knows it as well: the state keeps less than it could.")
+            lines.append("  Means of the inputs say as much of it: the state is no better place to look.")
     return "\n".join(lines)

@@ -140,6 +140,6 @@ def test_it_says_where_inputs_know_as_much() -> None:
     said = probes_said(Probed(table, table, xr.Dataset())).splitlines()
     assert said[0].startswith("SNOmm: NSE 0.50 of all units (RMSE 3.21 mm), 0.25 of unit h0.7 alone (r -0.50).")
     assert said[0].endswith("up to a year give 0.60, the season 0.10.")
-    assert "inputs knows it as well" in said[1]
+    assert "Means of the inputs say as much of it" in said[1]
     assert said[2].endswith("the season 0.10, a network that was not trained 0.20.")
     assert len(said) == 3
