@@ -44,8 +44,13 @@ def probe_figure(table: pd.DataFrame, units: pd.DataFrame, series: xr.Dataset, s
         handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=SMALL - 1, columnspacing=1
     )
     panels = lower.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
+    first = series.isel(site=0)
+    # All panels have the same years: the last in which all variables are known, or else the last of any.
+    known = [first[name].notnull() for name in names]
+    together = np.logical_and.reduce(known) if np.logical_and.reduce(known).any() else np.logical_or.reduce(known)
+    first = first.isel(time=last_observed(first[names[0]].copy(data=np.where(together, 0.0, np.nan)), steps))
     for axes, row in zip(panels, table.to_dict("records"), strict=True):
-        _series(start_axes(axes), series.isel(site=0), row, steps)
+        _series(start_axes(axes), first, row)
     handles, labels = panels[0].get_legend_handles_labels()
     lower.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, fontsize=SMALL)
     for axes, letter in zip((left, right, panels[0]), "abc", strict=True):
@@ -87,14 +92,15 @@ def _matrix(figure: Figure, axes: Axes, units: pd.DataFrame, names: list[str]) -
     bar.ax.tick_params(labelsize=SMALL)
 
 
-def _series(axes: Axes, series: xr.Dataset, row: dict[Any, Any], steps: int) -> None:
+def _series(axes: Axes, series: xr.Dataset, row: dict[Any, Any]) -> None:
     name = str(row["variable"])
-    shown = last_observed(series[name], steps)
-    time = years(series["time"][shown])
-    axes.plot(time, series[name][shown], color=BLACK, linewidth=1.2, label="true")
-    axes.plot(time, series[f"{name}_probed"][shown], color=VERMILION, linewidth=0.9, label="read off all units")
+    time = years(series["time"])
+    axes.plot(time, series[name], color=BLACK, linewidth=1.2, label="true")
+    axes.plot(time, series[f"{name}_probed"], color=VERMILION, linewidth=0.9, label="read off all units")
     unit = series[name].attrs.get("units", "")
-    axes.set_ylabel(f"{name}\n({unit})" if unit else name, fontsize=SMALL)
+    axes.set_ylabel(unit, fontsize=SMALL)
     axes.set_xlim(time[0], time[-1])
-    mark_dates(axes, series["time"][shown])
-    axes.text(1, 1.02, f"NSE {row['nse']:.2f}", transform=axes.transAxes, ha="right", va="bottom", fontsize=SMALL - 1)
+    mark_dates(axes, series["time"])
+    axes.text(
+        1, 1.02, f"{name}, NSE {row['nse']:.2f}", transform=axes.transAxes, ha="right", va="bottom", fontsize=SMALL - 1
+    )
