@@ -30,7 +30,15 @@ def run_memory(words: Sequence[str]) -> None:
         SystemExit: words that cannot be parsed.
     """
     auto_cli(
-        {"horizon": horizon, "data": data, "units": units, "steps": steps, "states": states},
+        {
+            "horizon": horizon,
+            "data": data,
+            "units": units,
+            "steps": steps,
+            "probe": probe,
+            "view": view,
+            "states": states,
+        },
         args=list(words) or ["--help"],
         prog="mptt memory",
         description="What a trained network remembers, for how long, and where. RUN is the folder of a run, its"
@@ -206,6 +214,81 @@ def data(
     path = write_data_memory(opened.folder / "memory", found)
     print(say_of_data(found))
     print(f"written to {path} and beside it")
+
+
+def probe(
+    run: str,
+    variables: str | None = None,
+    part: str = "test",
+    fitted_to: Literal["train", "validation"] = "train",
+    sites: str | None = None,
+    untrained: int = 3,
+    checkpoint: str = "best",
+    data_root: str | None = None,
+) -> None:
+    """Say which stores of water can be read off the hidden state, and off which unit, by linear probes.
+
+    Beside them: what the season, the inputs, their means up to a year, and a network that was not trained know. Writes
+    RUN/memory/probes.csv, probe_units.csv, probed.nc, and a figure.
+
+    Args:
+        run: the folder of a run, its config.yaml, or a configuration.
+        variables: of the data set, with commas between; by default the stores of a simulated basin.
+        part: that probes are scored on.
+        fitted_to: part that they are fitted to.
+        sites: names with commas between; by default all that both parts have.
+        untrained: networks with new weights to compare with.
+        checkpoint: best, last, or a file.
+        data_root: where the data set is now, if it was moved.
+    """
+    from mptt.experiments.memory.probe_files import probes_said, write_probes  # which draws
+    from mptt.experiments.memory.probes import probe_stores
+
+    opened = opened_of(run, checkpoint, data_root)
+    found = probe_stores(opened, names_of(variables), part, fitted_to, names_of(sites), untrained)
+    written = write_probes(opened, found)
+    print(probes_said(found))
+    print("written to " + ", ".join(str(path) for path in written))
+
+
+def view(
+    run: str,
+    part: str = "test",
+    sites: str | None = None,
+    variables: str | None = None,
+    projection: Literal["pca", "tsne", "umap"] = "pca",
+    points: int = 5000,
+    page: bool = True,
+    checkpoint: str = "best",
+    data_root: str | None = None,
+) -> None:
+    """Show where the hidden states lie, by season, target, store and site, and what each unit does over time.
+
+    Writes RUN/memory/view.png, view.pdf, and view.html, a page that needs no network: points that are drawn around are
+    marked in the hydrograph and in the heat map of the units, and the other way round.
+
+    Args:
+        run: the folder of a run, its config.yaml, or a configuration.
+        part: train, validation or test.
+        sites: names with commas between; by default all, or 8 spread evenly among more.
+        variables: others of the data set to colour by, with commas between; by default simulated stores, if any.
+        projection: pca, or tsne or umap (pip install "mptt[embedding]").
+        points: that are shown at most: the last of each site.
+        page: write view.html too (pip install "mptt[view]").
+        checkpoint: best, last, or a file.
+        data_root: where the data set is now, if it was moved.
+    """
+    from mptt.experiments.memory.unit_files import step_name
+    from mptt.experiments.memory.view import view_said, view_states
+    from mptt.experiments.memory.view_files import plotly_library, write_view  # which draws
+
+    if page:
+        plotly_library()  # so that what is missing is said before the work
+    opened = opened_of(run, checkpoint, data_root)
+    found = view_states(opened, part, names_of(sites), names_of(variables), projection, points)
+    written = write_view(opened.folder / "memory", found, page, step_name(opened))
+    print(view_said(found))
+    print("written to " + ", ".join(str(path) for path in written))
 
 
 def opened_of(run: str, checkpoint: str, data_root: str | None) -> OpenedRun:
