@@ -30,15 +30,7 @@ def run_memory(words: Sequence[str]) -> None:
         SystemExit: words that cannot be parsed.
     """
     auto_cli(
-        {
-            "horizon": horizon,
-            "data": data,
-            "units": units,
-            "steps": steps,
-            "probe": probe,
-            "view": view,
-            "states": states,
-        },
+        [horizon, data, units, steps, probe, view, states],
         args=list(words) or ["--help"],
         prog="mptt memory",
         description="What a trained network remembers, for how long, and where. RUN is the folder of a run, its"
