@@ -6,6 +6,7 @@ from mptt.callbacks.conditional import ConditionalCallback
 from mptt.callbacks.initial import InitialStateCallback, LearnedInitialStateCallback, NoisyInitialStateCallback
 from mptt.callbacks.limit import StepLimit
 from mptt.callbacks.mptt import MPTTCallback
+from mptt.callbacks.quality import MessageQuality
 from mptt.callbacks.sampling import ScheduledSamplingCallback
 from mptt.callbacks.sequential import SequentialStatefulCallback
 from mptt.callbacks.stateful import StatefulCallback
@@ -17,6 +18,7 @@ __all__ = [
     "InitialStateCallback",
     "LearnedInitialStateCallback",
     "MPTTCallback",
+    "MessageQuality",
     "NoisyInitialStateCallback",
     "ScheduledSamplingCallback",
     "SequentialStatefulCallback",
