@@ -97,8 +97,16 @@ def _staleness(axes: Axes, measured: pd.DataFrame) -> None:
     axes.set(xlabel="epoch", ylabel="distance to the true state\n(1: any other window's state)")
     if (measured[list(_PARTS)] > 0).any().any():
         log_scale(axes)
-    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 5}
-    axes.legend(frameon=False, fontsize=SMALL, handlelength=3, columnspacing=1.2, **place)
+    place = 0.5, 1.0
+    axes.legend(
+        frameon=False,
+        fontsize=SMALL,
+        handlelength=3,
+        loc="lower center",
+        bbox_to_anchor=place,
+        ncols=5,
+        columnspacing=1.2,
+    )
 
 
 def _counts(axes: Axes, metrics: pd.DataFrame) -> None:
@@ -127,7 +135,7 @@ def _along_time(figure: Figure, axes: Axes, memory: xr.Dataset) -> None:
     at = years(own["start_time"]) if dated else own["start"].values
     values = own["message"].values.T
     values = values[np.argsort(_persistence(values))]
-    most = max(float(np.nanmax(np.abs(values))), np.finfo(np.float32).tiny)
+    most: float = max(float(np.nanmax(np.abs(values))), 1e-30)  # of an empty memory
     edges = np.append(at, at[-1] + (at[-1] - at[-2] if len(at) > 1 else 1))
     mesh = axes.pcolormesh(
         edges, np.arange(len(values) + 1) + 0.5, values, cmap="RdBu_r", norm=TwoSlopeNorm(0, -most, most)

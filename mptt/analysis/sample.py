@@ -53,7 +53,7 @@ def sample_windows(
     Example:
         >>> sample = sample_windows(WindowIndex.cut([40], window=8, stride=4), count=4, stretches=2, spin_up=6)
         >>> sample.start.tolist(), sample.length.tolist(), sample.position.tolist()
-        ([6, 22], [10, 10], [5, 9, 5, 9])
+        ([6, 14], [10, 10], [5, 9, 5, 9])
     """
     for name, value, least in (("windows", count, 2), ("stretches", stretches, 1), ("spin_up", spin_up or 0, 0)):
         if value < least:
