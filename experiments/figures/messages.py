@@ -45,19 +45,19 @@ def messages(metrics: pd.DataFrame, memory: xr.Dataset | None = None) -> Figure:
         memory: of `mptt.experiments.memory.export.memory_dataset`.
     """
     figure = Figure(figsize=(7, 4.6 if memory is None else 7.2), layout="constrained")
-    rows = [["stale", "stale"], ["share", "drift"]]
-    rows, heights = (rows, [1.5, 1]) if memory is None else ([*rows, ["map", "map"]], [1.5, 1, 1.5])
-    axes = figure.subplot_mosaic(rows, height_ratios=heights)
+    # A letter a panel: staleness, number, drift, map.
+    layout, heights = ("ss;nd", [1.5, 1]) if memory is None else ("ss;nd;mm", [1.5, 1, 1.5])
+    axes = figure.subplot_mosaic(layout, height_ratios=heights)
     measured = metrics[metrics[STALENESS].notna()]
-    for name in ("stale", "share", "drift"):
+    for name in "snd":
         start_axes(axes[name])
         count_from_one(axes[name], int(metrics["epoch"].max()) + 1)
-    _staleness(axes["stale"], measured)
-    _counts(axes["share"], metrics)
-    _line(axes["drift"], measured, "mptt/weight_drift", "", BLACK, "-")
-    axes["drift"].set(xlabel="epoch", ylabel="relative change\nof the core's weights", ylim=(0, None))
+    _staleness(axes["s"], measured)
+    _counts(axes["n"], metrics)
+    _line(axes["d"], measured, "mptt/weight_drift", "", BLACK, "-")
+    axes["d"].set(xlabel="epoch", ylabel="relative change\nof the core's weights", ylim=(0, None))
     if memory is not None:
-        _along_time(figure, start_axes(axes["map"]), memory)
+        _along_time(figure, start_axes(axes["m"]), memory)
     return figure
 
 
