@@ -7,6 +7,7 @@ from mptt.callbacks.horizon import HorizonCallback
 from mptt.callbacks.initial import InitialStateCallback, LearnedInitialStateCallback, NoisyInitialStateCallback
 from mptt.callbacks.limit import StepLimit
 from mptt.callbacks.mptt import MPTTCallback
+from mptt.callbacks.quality import MessageQuality
 from mptt.callbacks.sampling import ScheduledSamplingCallback
 from mptt.callbacks.sequential import SequentialStatefulCallback
 from mptt.callbacks.stateful import StatefulCallback
@@ -19,6 +20,7 @@ __all__ = [
     "InitialStateCallback",
     "LearnedInitialStateCallback",
     "MPTTCallback",
+    "MessageQuality",
     "NoisyInitialStateCallback",
     "ScheduledSamplingCallback",
     "SequentialStatefulCallback",

@@ -167,7 +167,8 @@ class Memory:
     def report(self, of_rows: Sum = _as_it_is, of_writes: Sum = _as_it_is) -> dict[str, Tensor]:
         """Of the epoch so far: `share` of windows with a message, their mean `age` in epochs, the mean `distance`.
 
-        Also the number of states `refused` and, with `max_norm`, `scaled` down.
+        Also `writers`, the mean number of this epoch's writes to a message, and the number of states `refused` and,
+        with `max_norm`, `scaled` down.
 
         Args:
             of_rows: makes a sum over the rows of this memory that over all memories, where each has some rows.
@@ -180,6 +181,8 @@ class Memory:
         # Summed as norms; told as root mean squares over the units.
         distance = of_writes(self.distance) / of_writes(self.compared).clamp(min=1) / self.state_size**0.5
         found = {"share": known / rows, "age": age, "distance": distance}
+        # Of all layers alike: what one refuses, all do.
+        found["writers"] = of_rows(next(iter(self._maps.values())).count.sum()) / known.clamp(min=1)
         found["refused"] = of_writes(self._refused.count.sum()).float()
         return found if self.max_norm is None else {**found, "scaled": of_writes(self.scaled)}
 

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -36,6 +36,16 @@ _LOOK_EVERY = 50  # batches; a look waits for the device
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
+class Watcher(Protocol):
+    """Who looks at the memory while it trains, such as `MessageQuality`."""
+
+    def training_begins(self, trainer: pl.Trainer, module: pl.LightningModule, callback: MPTTCallback) -> None:
+        """Before the first batch, with the memory of the checkpoint where there was one."""
+
+    def epoch_over(self, trainer: pl.Trainer, module: pl.LightningModule, callback: MPTTCallback) -> dict[str, Tensor]:
+        """After the writes of an epoch, before they are folded into the messages. What it returns is logged."""
+
+
 class MPTTCallback(RecurrentCallback):
     """Starts each shuffled training window from the message that other windows left for it (arXiv 2309.16882).
 
@@ -58,8 +68,8 @@ class MPTTCallback(RecurrentCallback):
 
     Logged at the end of an epoch: `mptt/share`, windows that have a message; `mptt/age`, mean age of messages in
     epochs; `mptt/distance`, mean distance between a message and the newest write to it, root mean square over the
-    units; `mptt/refused`, states that were not filed because they were not finite; `mptt/scaled`, states over
-    `max_norm`.
+    units; `mptt/writers`, mean number of this epoch's writes to a message; `mptt/refused`, states that were not filed
+    because they were not finite; `mptt/scaled`, states over `max_norm`. `MessageQuality` beside it measures more.
 
     The memory takes no state that is not finite; the other states of the batch are filed. At the end of an epoch in
     which states or losses were not finite, a warning names the batch, the windows and what to look at. A step that a
@@ -110,6 +120,7 @@ class MPTTCallback(RecurrentCallback):
 
     Attributes:
         memory: the StateMap; with several recurrent layers a dict of them, by name of the layer. From the start of fit.
+        watchers: who looks at the memory at the end of each epoch.
 
     Raises:
         MPTTError: at the start of fit or the first batch, for what the callback cannot work with; says what to do.
@@ -174,6 +185,7 @@ class MPTTCallback(RecurrentCallback):
             raise MPTTError(f'on_mismatch is "error" or "reset", found {on_mismatch!r}.')
         self.on_mismatch = on_mismatch
         self.sync = sync
+        self.watchers: list[Watcher] = []
         self._shared: SharedMemory | None = None  # where there are several processes
         self._memory: Memory | None = None
         self._saved: dict[str, Any] | None = None
@@ -232,7 +244,7 @@ class MPTTCallback(RecurrentCallback):
         self._ask_for_links(trainer)
         self._restore()
         if self.refresh_every or (self.warmup_epochs and self._ready().linked is None):
-            self._series_batches(trainer)
+            self.series_batches(trainer)
             linking_step(pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -242,6 +254,8 @@ class MPTTCallback(RecurrentCallback):
         memory = self._ready()
         begun = memory.epoch == trainer.current_epoch and bool(memory.trained.any())
         self._repeated = memory.epoch if begun and begins_again(trainer) else None
+        for watcher in self.watchers:
+            watcher.training_begins(trainer, pl_module, self)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reconstruct the linkage where its epoch has come."""
@@ -295,12 +309,14 @@ class MPTTCallback(RecurrentCallback):
         if self._shared is not None:
             self._shared.bring_together()
         report = memory.report() if self._shared is None else self._shared.report()
+        for watcher in self.watchers:
+            report |= watcher.epoch_over(trainer, pl_module, self)
         pl_module.log_dict({f"mptt/{name}": value for name, value in report.items()}, sync_dist=True)
         memory.close_epochs_before(trainer.current_epoch + 1)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Propagate where a checkpoint of the very last batch left nothing to train, and so no epoch to end."""
-        self._close_epochs_before(trainer.current_epoch)
+        self._close_epochs_before(trainer, pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the module and the DataModule as they were."""
@@ -332,6 +348,15 @@ class MPTTCallback(RecurrentCallback):
             warnings.warn(
                 "The checkpoint holds no MPTT memory; training goes on from an empty one.", MPTTWarning, stacklevel=2
             )
+
+    @property
+    def layers(self) -> Memory:
+        """The messages of all layers side by side, and how fresh they are.
+
+        Raises:
+            MPTTError: before the first fit.
+        """
+        return self._ready()
 
     def _ready(self) -> Memory:
         if self._memory is None:
@@ -395,20 +420,23 @@ class MPTTCallback(RecurrentCallback):
         return row, target, position
 
     def _open_epoch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._close_epochs_before(trainer.current_epoch)
+        self._close_epochs_before(trainer, module)
         memory = self._ready()
         if self._link_is_due(memory):
-            batches = self._series_batches(trainer)
+            batches = self.series_batches(trainer)
             link(trainer, module, self._find_core(module), memory, batches, self.parallel, self._guesses)
             if self._shared is not None:
                 self._shared.share_links()
 
-    def _close_epochs_before(self, epoch: int) -> None:
+    def _close_epochs_before(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Propagate what a checkpoint of an epoch's last batch left."""
         memory = self._ready()
-        if self._shared is not None and memory.epoch < epoch:
-            self._shared.bring_together()
-        memory.close_epochs_before(epoch)
+        if memory.epoch < trainer.current_epoch:
+            if self._shared is not None:
+                self._shared.bring_together()
+            for watcher in self.watchers:
+                watcher.epoch_over(trainer, module, self)  # too late to be logged
+        memory.close_epochs_before(trainer.current_epoch)
 
     def _link_is_due(self, memory: Memory) -> bool:
         epoch, reads_from = memory.epoch, max(self.zero_init_epochs, self.warmup_epochs, 1)
@@ -436,14 +464,19 @@ class MPTTCallback(RecurrentCallback):
                 f" {said or 'They are of earlier epochs: allow more, or go back to a checkpoint of before them.'}"
             )
 
-    def _series_batches(self, trainer: pl.Trainer) -> Iterable[Any]:
+    def series_batches(self, trainer: pl.Trainer) -> Iterable[Any]:
+        """Batches over the training series in order.
+
+        Raises:
+            MPTTError: nobody gives them.
+        """
         if self.series is not None:
             return self.series
         make = getattr(trainer.datamodule, "series_dataloader", None)  # type: ignore[attr-defined]
         if make is None:
             raise MPTTError(
-                "Linkage reconstruction (warmup_epochs, refresh_every) walks along the training series: pass"
-                " MPTTCallback(series=loader) whose batches have site, start and length, or give the DataModule a"
-                " method series_dataloader()."
+                "MessageQuality and linkage reconstruction (warmup_epochs, refresh_every) walk along the training"
+                " series: pass MPTTCallback(series=loader) whose batches have site, start and length, or give the"
+                " DataModule a method series_dataloader()."
             )
         return make()

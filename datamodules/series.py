@@ -335,6 +335,35 @@ class SeriesDataModule(LightningDataModule):
         """The training part, each series once and in order: what linkage reconstruction walks along."""
         return self._dealt("train", lambda part: self._in_order(part, warmup=0))
 
+    def stretch_batches(self, part: str, site: Int64Array, start: Int64Array, length: Int64Array) -> DataLoader[Batch]:
+        """Any stretches of a part as batches of evaluation, in this order, each a row; none goes on from another.
+
+        Args:
+            part: "train", "validation" or "test".
+            site: (n,) numbers of sites.
+            start: (n,) first steps, counted in the part of the site.
+            length: (n,) steps.
+
+        Raises:
+            MPTTError: no such part, or a stretch that is not in it.
+        """
+        if part not in PARTS:
+            raise MPTTError(f"There is no part {part!r}; parts are {', '.join(PARTS)}.")
+        series, whole = self._ready(), self.parts[part]
+        entry = np.full(len(self.sites), -1)
+        entry[whole.site] = np.arange(len(whole))
+        known = (site >= 0) & (site < len(entry))
+        entry = np.where(known, entry[np.where(known, site, 0)], -1)
+        stop = start + length
+        outside = (entry < 0) | (start < 0) | (length < 1) | (stop > whole.length[entry])
+        if outside.any():
+            row = int(outside.argmax())
+            raise MPTTError(f"The {part} part has no steps {start[row]} to {stop[row] - 1} of site number {site[row]}.")
+        # Each ends where it ends, as if its site had no more.
+        cut, nth = Part(site, whole.begin[entry], stop), np.arange(len(site))
+        rows = at_once(series, len(site))
+        return evaluation_loader(Stretches(series, cut, nth, start, start, nth // rows, int(length.max()), 0), 0)
+
     def evaluation_dataloader(self, part: str) -> DataLoader[Batch]:
         """One of the parts, as `evaluation` says."""
         if part not in PARTS:

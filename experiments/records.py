@@ -331,7 +331,10 @@ def carrying(callbacks: Sequence[Any]) -> RecurrentCallback | None:
 def draw_run(folder: Path) -> None:
     """Draw the figures of a run from its files."""
     if (folder / "metrics.csv").exists():
-        figures.save(figures.learning_curve(pd.read_csv(folder / "metrics.csv")), folder / "learning_curve")
+        metrics = pd.read_csv(folder / "metrics.csv")
+        figures.save(figures.learning_curve(metrics), folder / "learning_curve")
+        if figures.STALENESS in metrics and metrics[figures.STALENESS].notna().any():
+            figures.save(figures.messages(metrics), folder / "messages")
     with open_predictions(folder) as predictions:
         figures.save(figures.hydrographs(predictions), folder / "hydrograph")
 

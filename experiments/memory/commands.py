@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 import xarray as xr
 from jsonargparse import auto_cli
 
+from mptt.errors import MPTTError
+from mptt.experiments import figures
+from mptt.experiments.memory.export import memory_dataset, write_memory
 from mptt.experiments.memory.horizon import Pairs
 from mptt.experiments.memory.horizon import horizon as find_horizon
 from mptt.experiments.memory.ofdata import data_memory, open_data, say_of_data, write_data_memory
@@ -30,7 +34,7 @@ def run_memory(words: Sequence[str]) -> None:
         SystemExit: words that cannot be parsed.
     """
     auto_cli(
-        [horizon, data, units, steps, probe, view, states],
+        [horizon, data, plot, export, units, steps, probe, view, states],
         args=list(words) or ["--help"],
         prog="mptt memory",
         description="What a trained network remembers, for how long, and where. RUN is the folder of a run, its"
@@ -281,6 +285,50 @@ def view(
     written = write_view(opened.folder / "memory", found, page, step_name(opened))
     print(view_said(found))
     print("written to " + ", ".join(str(path) for path in written))
+
+
+def export(
+    run: str, to: str | None = None, states: bool = False, checkpoint: str = "last", data_root: str | None = None
+) -> None:
+    """Write the messages with the sites and dates of their windows: RUN/memory/messages.nc, or a Zarr store.
+
+    Args:
+        run: the folder of a run, its config.yaml, or a configuration.
+        to: where to write; a name that ends in .zarr makes a Zarr store.
+        states: put beside each message the state that a pass along the series gives, and the distance between both.
+        checkpoint: last, best, or a file.
+        data_root: where the data set is now, if it was moved.
+    """
+    opened = opened_of(run, checkpoint, data_root)
+    found = memory_dataset(opened, states)
+    path = opened.folder / "memory" / "messages.nc" if to is None else Path(to)
+    write_memory(found, path)
+    known = int((found["last_write"] >= 0).sum())
+    print(f"{known} messages of {found.sizes['window']} windows, {found.sizes['unit']} units, written to {path}")
+    if states:
+        distance = found["distance"].values
+        print(f"distance to the true state: {(distance**2).mean() ** 0.5:.3f} (1: any other window's state)")
+
+
+def plot(run: str, checkpoint: str = "last", data_root: str | None = None) -> None:
+    """Draw how good the messages were over the epochs, and what they hold along a series: RUN/memory/messages.png.
+
+    Args:
+        run: the folder of a run, its config.yaml, or a configuration.
+        checkpoint: whose messages are drawn: last, best, or a file.
+        data_root: where the data set is now, if it was moved.
+    """
+    opened = opened_of(run, checkpoint, data_root)
+    table = opened.folder / "metrics.csv"
+    metrics = pd.read_csv(table) if table.is_file() else pd.DataFrame()
+    if figures.STALENESS not in metrics:
+        raise MPTTError(
+            f"{opened.folder} has no measurements of its messages: metrics.csv has no {figures.STALENESS}. Train with"
+            " `--trainer.callbacks+=MessageQuality`."
+        )
+    path = opened.folder / "memory" / "messages"
+    figures.save(figures.messages(metrics, memory_dataset(opened)), path)
+    print(f"written to {path}.png and .pdf")
 
 
 def opened_of(run: str, checkpoint: str, data_root: str | None) -> OpenedRun:

@@ -435,7 +435,7 @@ def test_linkage_reconstruction_needs_series_and_an_evaluation_step_at_the_start
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    with pytest.raises(MPTTError, match=r"walks along the training series: pass MPTTCallback\(series=loader\)"):
+    with pytest.raises(MPTTError, match=r"walk along the training series: pass MPTTCallback\(series=loader\)"):
         quiet_trainer([MPTTCallback(warmup_epochs=1, windows=WINDOWS)]).fit(TrainsOnly(), loader(shuffles(1)))
     callback = MPTTCallback(warmup_epochs=1, windows=WINDOWS, series=in_order(stretches(7)))
     with pytest.raises(MPTTError, match="predict_step or validation_step; TrainsOnly has none of its own"):

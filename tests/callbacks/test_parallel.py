@@ -357,7 +357,7 @@ def test_refreshed_messages_are_the_states_of_the_weights_as_they_are() -> None:
 
 
 def test_refreshing_needs_series_at_the_start_of_fit() -> None:
-    with pytest.raises(MPTTError, match=r"refresh_every\) walks along the training series: pass MPTTCallback\(series="):
+    with pytest.raises(MPTTError, match=r"refresh_every\) walk along the training series: pass MPTTCallback\(series="):
         quiet_trainer([MPTTCallback(windows=WINDOWS, refresh_every=5)]).fit(seeded(Encoded), training())
 
 

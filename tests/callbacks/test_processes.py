@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from mptt import KeyMap, MPTTError
-from mptt.callbacks import MPTTCallback, StatefulCallback
+from mptt.callbacks import MessageQuality, MPTTCallback, StatefulCallback
 from mptt.callbacks.memory import Memory
 from mptt.callbacks.processes import check_series_are_whole, repeats_last_row
 from mptt.callbacks.shared import choose_sync
@@ -167,7 +167,7 @@ def replay(ranks: list[dict[str, Any]], lengths: tuple[int, ...], **settings: An
     data = Replay(many.dataset(lengths), **plain)  # type: ignore[arg-type]
     data.batches = joined_batches(ranks)
     callback, module = MPTTCallback(**settings), many.model()
-    trainer = quiet_trainer([callback])
+    trainer = quiet_trainer([callback, MessageQuality()])
     trainer.fit(module, datamodule=data)
     logged = dict(trainer.callback_metrics)
     trainer.test(module, datamodule=many.data(lengths), verbose=False)
@@ -191,6 +191,12 @@ def check_series(folder: Path, name: str, processes: int = 2, **settings: Any) -
         assert_close(rank["scores"], module.test_scores, 1e-4)
         for key in ("val_loss", "val_nse", "val_rmse", "mptt/share", "mptt/age", "mptt/distance"):
             torch.testing.assert_close(rank["logged"][key].float(), logged[key].float(), atol=1e-5, rtol=1e-5, msg=key)
+        # The first process measures windows of its own: where each has whole sites, others than one process would.
+        quality = [key for key in logged if key.startswith("mptt/staleness")]
+        assert len(quality) == 5
+        for key in quality:
+            expected = ranks[0]["logged"][key] if "sites" in name else logged[key]
+            torch.testing.assert_close(rank["logged"][key], expected, atol=1e-4, rtol=1e-3, msg=key)
 
 
 @pytest.mark.parametrize("name", ["windows", "sites"])

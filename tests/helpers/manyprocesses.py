@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mptt import MPTTError, WindowIndex
-from mptt.callbacks import MPTTCallback, StatefulCallback
+from mptt.callbacks import MessageQuality, MPTTCallback, StatefulCallback
 from mptt.callbacks.namespaces import Callback
 from mptt.datamodules import SeriesDataModule
 from mptt.experiments.records import PredictionRecord
@@ -131,7 +131,8 @@ def series(processes: int, folder: Path, name: str, lengths: tuple[int, ...], **
     more = {key: settings.pop(key) for key in ("sync", "warmup_epochs") if key in settings}
     callback = MPTTCallback(**more)
     recorder = Recorder()
-    trainer = many_trainer(processes, [callback, recorder, Saver(folder / f"{name}-saved", [(0, 0), (1, 7)])])
+    saver = Saver(folder / f"{name}-saved", [(0, 0), (1, 7)])
+    trainer = many_trainer(processes, [callback, MessageQuality(), recorder, saver])
     module = model()
     torch.manual_seed(100 + int(os.environ.get("LOCAL_RANK", 0)))  # as where seed_everything was not called
     trainer.fit(module, datamodule=data(lengths, **settings))
