@@ -203,7 +203,7 @@ class SeriesDataModule(LightningDataModule):
 
     @property
     def input_size(self) -> int:
-        """Inputs of the model: variables, masks of filled values, attributes and lagged targets."""
+        """How many inputs the model has: variables, masks of filled values, attributes and lagged targets."""
         return len(self.input_names) + len(self.attribute_names) + self.lagged_columns
 
     @property
@@ -230,12 +230,12 @@ class SeriesDataModule(LightningDataModule):
 
     @property
     def output_size(self) -> int:
-        """Outputs of the model: targets."""
+        """How many outputs the model has, one for each target."""
         return len(self.targets)
 
     @property
     def needed(self) -> list[str]:
-        """Variables that are used: inputs, targets, attributes, and what inputs may be computed from."""
+        """The variables that are used, which are inputs, targets, attributes, and what inputs may be computed from."""
         sources = derived_sources(self.inputs, self.derive)
         return list(dict.fromkeys([*self.inputs, *self.targets, *self.attributes, *sources]))
 

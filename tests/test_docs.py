@@ -1,22 +1,30 @@
-"""Every Python block of the README and the docs runs, file by file, in the order of the page.
+"""What the README and the docs show runs: Python blocks and notebooks, page by page; lines of `mptt` and `make`.
 
 A block after the line `<!-- needs NAME -->` runs where that package is installed, after the others of its page.
 """
 
+import contextlib
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+import yaml
+
+from mptt.experiments.cli import MPTTCLI, main
+from mptt.experiments.comparison import compare as comparing
+from mptt.experiments.configs import find_config
 
 ROOT = Path(__file__).parents[1]
-PAGES = [
-    page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if "```python" in page.read_text()
-]
-BLOCK = re.compile(r"(?:<!-- needs (\w+) -->\n)?```python\n(.*?)```", flags=re.DOTALL)
+ALL_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in ALL_PAGES if "```python" in page.read_text()]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.md"))
+BLOCK = re.compile(r"(?:<!-- needs (\w+) -->\n)?```(?:python|\{code-cell\} ipython3)\n(.*?)```", flags=re.DOTALL)
 NEEDED = [
     (page, name)
     for page in PAGES
@@ -26,43 +34,3 @@ NEEDED = [
 quiet = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers", "ignore:.*no.*validation_step", "ignore:.*tensorboard"
 )
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-@quiet
-def test_code_blocks_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    time = pd.date_range("1990-01-01", periods=4000, unit="s")
-    values = np.random.default_rng(0).random((3, 2, 4000), dtype=np.float32)
-    names = ("rain", "temperature", "flow")
-    variables = {name: (("site", "time"), one) for name, one in zip(names, values, strict=True)}
-    xr.Dataset(variables, {"site": [0, 1], "time": time}).to_zarr("my_basins.zarr", zarr_format=2)
-    run(page, "")
-
-
-@pytest.mark.parametrize(("page", "package"), NEEDED, ids=lambda one: one if isinstance(one, str) else one.name)
-@quiet
-def test_code_blocks_with_another_package_run(page, package, tmp_path, monkeypatch):
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package}, which {page.name} compares with, is not installed")
-    monkeypatch.chdir(tmp_path)
-    run(page, package)
-
-
-def run(page, package):
-    code = "\n".join(block for need, block in BLOCK.findall(page.read_text()) if need in ("", package))
-    exec(compile(code, str(page), "exec"), {"__name__": "page"})
-
-
-def test_links_between_pages_lead_somewhere():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-            path, _, heading = link.partition("#")
-            there = page.parent / path if path else page
-            assert link.startswith("https://") or there.exists(), f"{page.name}: {link}"
-            assert link.startswith("https://") or not heading or heading in anchors(there), f"{page.name}: {link}"
-
-
-def anchors(page):
-    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
-    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
