@@ -15,11 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+import yaml
 
 from mptt.experiments import cli
+from mptt.experiments.bench import main as bench
 from mptt.experiments.cli import MPTTCLI, main, run
 from mptt.experiments.comparison import compare as comparing
-from mptt.experiments.configs import find_config
+from mptt.experiments.comparison.grid import check_plan, read_section
+from mptt.experiments.configs import find_config, read_config
 from mptt.experiments.data import commands as data_commands
 from mptt.experiments.memory import commands as memory_commands
 
@@ -78,6 +81,7 @@ def test_notebooks_run_in_their_small_form(page, tmp_path, monkeypatch):
 
 def run_blocks(page, package):
     code = "\n".join(block for need, block in BLOCK.findall(page.read_text()) if need in ("", package))
+    code = re.sub(r"^%matplotlib inline$", "", code, flags=re.MULTILINE)  # of Jupyter alone
     exec(compile(code, str(page), "exec"), {"__name__": "page"})
 
 
@@ -107,6 +111,8 @@ def is_whole(line):
 
 LINES = sorted({line for page in ALL_PAGES for line in lines_of(page)})
 CALLED = [line for line in LINES if line.startswith("mptt ")]
+BENCH = re.compile(r"python -m mptt\.experiments\.bench ([^`#\n]*[^`#\s])")
+MEASURED = sorted({line for page in ALL_PAGES for line in BENCH.findall(page.read_text())})
 
 
 class Parsing(MPTTCLI):
@@ -123,6 +129,12 @@ class Parsing(MPTTCLI):
         assert self.parsed
 
 
+def write_modules(monkeypatch):
+    for name, code in MODULES.items():
+        Path(name).write_text(code)
+        monkeypatch.delitem(sys.modules, name.removesuffix(".py"), raising=False)
+
+
 def test_there_are_lines_of_every_command():
     commands = {shlex.split(line)[1] for line in CALLED}
     assert commands == {"configs", "fit", "test", "predict", "compare", "data", "memory"}
@@ -136,9 +148,7 @@ def test_lines_of_the_command_line_are_understood(line, tmp_path, monkeypatch):
     for path in (Path("run/config.yaml"), Path("inspect/caravan/config.yaml")):
         path.parent.mkdir(parents=True)
         path.write_text(find_config("quickstart").read_text())
-    for name, code in MODULES.items():
-        Path(name).write_text(code)
-        monkeypatch.delitem(sys.modules, name.removesuffix(".py"), raising=False)
+    write_modules(monkeypatch)
     for word, place in PLACES.items():
         line = re.sub(rf"(?<![\w.]){re.escape(word)}(?![\w.])", place, line)
     words = shlex.split(line)[1:]
@@ -160,6 +170,34 @@ def test_lines_of_the_command_line_are_understood(line, tmp_path, monkeypatch):
         assert called == [{"compare": "summarise", "configs": "list_configs"}.get(words[0]) or words[1]]
 
 
+@pytest.mark.parametrize("line", MEASURED)
+def test_lines_of_the_benchmark_are_understood(line):
+    assert bench._parser(bench.SECTIONS).parse_args(shlex.split(line)).out == "runs/bench.json"
+
+
+@pytest.mark.parametrize(
+    ("section", "settings"),
+    [
+        pytest.param(section, settings, id=f"{page.name}, {section}")
+        for page in ALL_PAGES
+        for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), flags=re.DOTALL)
+        for section, settings in yaml.safe_load(block).items()
+    ],
+)
+def test_pieces_of_configurations_are_understood(section, settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    write_modules(monkeypatch)
+    config = read_config(find_config("quickstart"))
+    if section == "compare":
+        config[section] = settings
+    else:
+        config["data"]["init_args"][section] = settings
+    Path("piece.yaml").write_text(yaml.safe_dump(config))
+    assert run(["fit", "--config", "piece.yaml"], Parsing).parsed
+    check_plan(read_section(Path("piece.yaml")))
+
+
 def test_targets_of_make_exist():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     said = {word for line in LINES if line.startswith("make ") for word in shlex.split(line, comments=True)[1:]}
@@ -178,7 +216,7 @@ def test_links_between_pages_lead_somewhere():
 
 def test_the_front_page_leads_to_every_page():
     index = (ROOT / "docs" / "index.md").read_text()
-    contents = set(re.findall(r"^([a-z_/-]+)$", index, flags=re.MULTILINE))
+    contents = set(re.findall(r"^(?:\w+ <)?([a-z_/-]+)>?$", index, flags=re.MULTILINE))
     pages = {page.relative_to(ROOT / "docs").with_suffix("").as_posix() for page in ALL_PAGES[1:]} - {"index"}
     assert contents == pages
     assert pages == {link.removesuffix(".md") for link in re.findall(r"\]\(([a-z_/-]+\.md)", index)}
