@@ -92,7 +92,7 @@ PLACES = {"RUN": "run", "NEW": "new", "NAME_OR_PATH": "quickstart", "NAME": "car
 def lines_of(page):
     """Lines of a shell on a page, without what is said beside them: indented, in a block, or whole amid a sentence."""
     text = re.sub(r"\s*\\\n\s*", " ", page.read_text())
-    for line in re.findall(r"^(?: {4,}|(?=mptt |make ))(?:\.venv/bin/)?((?:mptt|make) .*)", text, flags=re.MULTILINE):
+    for line in re.findall(r"^(?: {2,}|(?=mptt |make ))(?:\.venv/bin/)?((?:mptt|make) .*)", text, flags=re.MULTILINE):
         yield re.split(r"\s{2,}", line)[0]
     for line in re.findall(r"`((?:mptt|make)\s[^`]+)`", text):
         if is_whole(line):
