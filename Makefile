@@ -45,7 +45,7 @@ lint: $(INSTALLED)
 	MYPYPATH=build/types $(BIN)/mypy -p mptt
 
 docs: $(DOCUMENTED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --quiet --write-all --fail-on-warning --keep-going --nitpicky docs build/docs
 
 links: $(DOCUMENTED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --quiet --builder linkcheck -D nb_execution_mode=off docs build/links
