@@ -48,7 +48,7 @@ docs: $(DOCUMENTED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --quiet --write-all --fail-on-warning --keep-going --nitpicky docs build/docs
 
 links: $(DOCUMENTED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --quiet --builder linkcheck -D nb_execution_mode=off docs build/links
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --quiet --builder linkcheck -D nb_execution_mode=off -D suppress_warnings=myst-nb.lexer docs build/links
 
 mutation: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[mutation]"
