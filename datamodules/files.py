@@ -29,7 +29,7 @@ class FilesDataModule(SeriesDataModule):
     variables that are named as inputs, targets and attributes are read.
 
     Args:
-        path: a file, a Zarr store, a folder with a file a site, a pattern as "data/*.csv", or an address.
+        path: a file, a Zarr store, a folder with a file a site, a pattern as `data/*.csv`, or an address.
         inputs: variables (site, time), by their name after `names`.
         targets: likewise.
         attributes: variables (site,).
@@ -179,7 +179,7 @@ def files_source(
     - A folder, or a pattern, of such files of one kind: NetCDF with a site each, tables with one or many.
 
     Args:
-        path: a file, a Zarr store, a folder, a pattern with * as "data/*.csv", or an address that fsspec knows, as
+        path: a file, a Zarr store, a folder, a pattern as `data/*.csv`, or an address that fsspec knows, as
             "s3://bucket/store.zarr" (which needs `mptt[s3]`).
         site: the dimension or column that names the sites, two for a grid; guessed where there is one candidate.
         time: the dimension, variable or column of dates; likewise.
@@ -193,7 +193,7 @@ def files_source(
         attributes_file: CSV with a row a site, joined by id; its columns come before variables of the same name.
         calendar: of dates in tables: "noleap", "360_day" and so on.
         time_format: of dates in tables that are written in another way, as "%d.%m.%Y".
-        separator: of CSV fields; by default comma, semicolon, tab or |, of which the header has most.
+        separator: of CSV fields; by default comma, semicolon, tab or `|`, of which the header has most.
         variables: to read, others are left out; by default all that are numbers.
 
     Raises:

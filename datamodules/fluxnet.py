@@ -30,7 +30,7 @@ class FLUXNETDataModule(SeriesDataModule):
     Variables are the columns, on (site, time). Those mostly used, with the units of days: TA_F (degC), SW_IN_F and
     LW_IN_F (W m-2), VPD_F (hPa), PA_F (kPa), P_F (mm/day), WS_F (m s-1), TS_F_MDS_1 (degC), SWC_F_MDS_1 (%), LE_F_MDS
     and H_F_MDS (W m-2), NEE_VUT_REF, GPP_NT_VUT_REF and RECO_NT_VUT_REF (gC m-2 d-1; umolCO2 m-2 s-1 in half-hours),
-    and *_ERA, the weather of a reanalysis brought to the tower. `read_fluxnet` says more.
+    and `*_ERA`, the weather of a reanalysis brought to the tower. `read_fluxnet` says more.
 
     Args:
         root: the folder.

@@ -114,12 +114,16 @@ class SeriesDataModule(LightningDataModule):
 
     Attributes:
         windows: from `setup` on, as all of these; the WindowIndex of the training part, its starts counted in the part.
-        sites, time: names of the sites that are in use, and the common time axis.
+        sites: names of those that are in use.
+        time: the common time axis.
         filled: a table of the gaps of inputs: site, variable, values filled by each method and in all, longest gap.
         notes: what was done to the data, a line each; also logged.
-        units, long_names: of each target.
+        units: of each target.
+        long_names: likewise.
         parts: "train", "validation" and "test", each the stretches of the sites.
-        input_scaler, attribute_scaler, target_scaler: fitted to the training part, or those of a checkpoint.
+        input_scaler: fitted to the training part, or that of a checkpoint.
+        attribute_scaler: likewise.
+        target_scaler: likewise.
         keymap: set by who wants training batches to bring their links, as of `KeyMap.pack`; None by default.
 
     Example:
@@ -203,7 +207,7 @@ class SeriesDataModule(LightningDataModule):
 
     @property
     def input_size(self) -> int:
-        """Inputs of the model: variables, masks of filled values, attributes and lagged targets."""
+        """How many inputs the model has, with masks of filled values, attributes and lagged targets."""
         return len(self.input_names) + len(self.attribute_names) + self.lagged_columns
 
     @property
@@ -230,12 +234,12 @@ class SeriesDataModule(LightningDataModule):
 
     @property
     def output_size(self) -> int:
-        """Outputs of the model: targets."""
+        """How many outputs the model has, one for each target."""
         return len(self.targets)
 
     @property
     def needed(self) -> list[str]:
-        """Variables that are used: inputs, targets, attributes, and what inputs may be computed from."""
+        """The variables that are used, which are inputs, targets, attributes, and what inputs may be computed from."""
         sources = derived_sources(self.inputs, self.derive)
         return list(dict.fromkeys([*self.inputs, *self.targets, *self.attributes, *sources]))
 

@@ -98,7 +98,7 @@ class StateMap:
 
     @property
     def device(self) -> torch.device:
-        """Where a read comes from: that of the rows, the CPU for rows on disk."""
+        """Where a read comes from, which is where the rows are; the CPU for rows on disk."""
         return self.storage.device
 
     @property

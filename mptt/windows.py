@@ -118,7 +118,7 @@ class WindowIndex:
 
     @property
     def whole(self) -> WindowIndex:
-        """The table that these windows are of: this one."""
+        """The table that these windows are of, which is this one."""
         return self
 
     def rows_of(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -147,7 +147,7 @@ class WindowIndex:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the whole table: equal for equal windows in the same order, and for no others."""
+        """A hash of the whole table, equal for equal windows in the same order and for no others."""
         digest = hashlib.sha256()
         for column in (self.site, self.start, self.length):
             digest.update(np.ascontiguousarray(column, dtype="<i8").data)
