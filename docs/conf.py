@@ -36,7 +36,7 @@ napoleon_use_ivar = True
 # What stands in backticks in a docstring is code, and a link where a name of the API is meant.
 default_role = "py:obj"
 # Types must be found, but not those of other packages: that takes their inventories, and a build needs no network.
-nitpick_ignore_regex = [(r"py:obj", r"(?s).*"), (r"py:.*", r"(?!mptt\b).*")]
+nitpick_ignore_regex = [(r"py:obj", r"(?s).*"), (r"py:.*", r"(?!mptt\b).*"), (r"py:.*", r"mptt\.callbacks\.memory\..*")]
 
 LIGHTNING = (pl.Callback, pl.LightningDataModule, pl.LightningModule)
 

@@ -86,7 +86,17 @@ def run_blocks(page, package):
 
 
 # What a reader puts in place of these words.
-PLACES = {"RUN": "run", "NEW": "new", "NAME_OR_PATH": "quickstart", "NAME": "caravan", "$fold": "0"}
+MEMORY = ("horizon", "data", "plot", "export", "units", "steps", "probe", "view", "states")
+PLACES = {
+    "RUN_OR_CONFIG": "run",
+    "OTHER_RUN": "other",
+    "COMMAND": "horizon",
+    "RUN": "run",
+    "NEW": "new",
+    "NAME_OR_PATH": "quickstart",
+    "NAME": "caravan",
+    "$fold": "0",
+}
 
 
 def lines_of(page):
@@ -159,7 +169,8 @@ def test_lines_of_the_command_line_are_understood(line, tmp_path, monkeypatch):
 
     for name in ("inspect", "convert", "download"):
         is_called(data_commands, name)
-    is_called(memory_commands, "horizon")
+    for name in MEMORY:
+        is_called(memory_commands, name)
     is_called(comparing, "summarise")
     is_called(cli, "list_configs")
     monkeypatch.setattr(comparing, "run_cells", lambda cells, *_: [run(one.words, Parsing) for one in cells[:1]] and {})
