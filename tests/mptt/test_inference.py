@@ -696,3 +696,16 @@ def test_of_a_guess_that_was_lost_only_what_is_finite_is_taken(monkeypatch):
     begin, asked = settled(monkeypatch, other_rows)
     assert begin.tolist() == [[1], [2], [3]]
     assert asked["response"] is None
+
+
+def test_chunks_go_through_the_forward_given_too():
+    layer, rows = nn.GRU(2, 3, batch_first=True), []
+
+    def forward(inputs, hx):
+        rows.append(len(inputs))
+        return layer.forward(inputs, hx)
+
+    x = torch.randn(1, 400, 2)
+    inferred = infer(layer, x, parallel=Parallel(chunk=50), forward=forward)
+    assert rows[0] == 8  # all chunks side by side
+    torch.testing.assert_close(inferred.output, layer(x)[0], atol=1e-4, rtol=0)
