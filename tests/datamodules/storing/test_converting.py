@@ -363,7 +363,7 @@ def test_a_killed_process_is_gone_on_with_and_a_running_one_is_left_alone(stop: 
         convert(source, tmp_path / "out.zarr", group=4)
     assert not reads(source)
     process.send_signal(stop)
-    assert process.wait(60) == -stop
+    assert process.wait(60) in (-stop, 1)  # by the signal, or as after any other error
     groups = int(finished.read_text())
     assert 2 <= groups < 5, "killed half-way"
     assert not (tmp_path / "out.zarr").exists()
