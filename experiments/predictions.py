@@ -96,6 +96,35 @@ def write_series(series: xr.Dataset, path: Path, outdated: Sequence[str] = ()) -
     know_hdf5(path)
 
 
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A table that a run wrote, such as `metrics.csv`; `site` as text.
+
+    Args:
+        path: of the file.
+        columns: that it must have.
+
+    Raises:
+        MPTTError: it cannot be read, lacks a column, or is cut short.
+    """
+    try:
+        table = pd.read_csv(path, dtype={"site": str})
+        whole = path.read_bytes().endswith(b"\n")
+    except (OSError, UnicodeDecodeError, ValueError, pd.errors.ParserError) as error:
+        raise _damaged_table(path, str(error).strip()) from error
+    if lacking := [name for name in columns if name not in table]:
+        raise _damaged_table(path, f"it lacks {', '.join(lacking)}")
+    if not whole:
+        raise _damaged_table(path, "it is cut short")
+    return table
+
+
+def _damaged_table(path: Path, why: str) -> MPTTError:
+    return MPTTError(
+        f"{path} cannot be read ({why}). Remove the folder {path.parent} and repeat the run; metrics.csv is written by"
+        f" `mptt fit`, scores.csv and steps.csv also by `mptt test --config {path.parent / 'config.yaml'}`."
+    )
+
+
 def open_predictions(folder: Path) -> xr.Dataset:
     """The predictions of a run; its time may run past the year 2262.
 

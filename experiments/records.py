@@ -24,7 +24,7 @@ from mptt.callbacks.base import RecurrentCallback
 from mptt.callbacks.checkpoints import in_our_form
 from mptt.errors import MPTTError, MPTTWarning
 from mptt.experiments import figures
-from mptt.experiments.predictions import open_predictions, save_predictions, score_table, step_errors
+from mptt.experiments.predictions import open_predictions, read_table, save_predictions, score_table, step_errors
 from mptt.files import cannot_write, write_atomically
 
 CONFIG = "config.yaml"
@@ -49,7 +49,7 @@ class EpochTable(pl.Callback):
         """Take over the rows of the epochs that came before."""
         self._rows = []
         if self.path.exists() and trainer.current_epoch > 0:
-            before = pd.read_csv(self.path)
+            before = read_table(self.path, ["epoch"])
             rows = before[before["epoch"] < trainer.current_epoch].to_dict("records")
             self._rows = [{str(name): value for name, value in row.items()} for row in rows]
 
@@ -331,7 +331,7 @@ def carrying(callbacks: Sequence[Any]) -> RecurrentCallback | None:
 def draw_run(folder: Path) -> None:
     """Draw the figures of a run from its files."""
     if (folder / "metrics.csv").exists():
-        metrics = pd.read_csv(folder / "metrics.csv")
+        metrics = read_table(folder / "metrics.csv", ["epoch"])
         figures.save(figures.learning_curve(metrics), folder / "learning_curve")
         if figures.STALENESS in metrics and metrics[figures.STALENESS].notna().any():
             figures.save(figures.messages(metrics), folder / "messages")

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from mptt.errors import MPTTError
+from mptt.experiments.predictions import read_table
 
 UNITS = ("epochs", "steps", "minutes")
 _LIMITS = ("max_epochs", "max_steps", "max_time")
@@ -71,7 +70,7 @@ class Budget:
         """
         if not metrics.exists():
             return 0.0
-        table = pd.read_csv(metrics)
+        table = read_table(metrics, [])
         if table.empty:
             return 0.0
         if self.unit == "epochs":

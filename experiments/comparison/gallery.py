@@ -15,7 +15,7 @@ from mptt.experiments.comparison.grid import file_name
 from mptt.experiments.comparison.residuals import errors_by_day, errors_by_step
 from mptt.experiments.comparison.results import Group
 from mptt.experiments.configs import config_label, read_config
-from mptt.experiments.predictions import open_predictions
+from mptt.experiments.predictions import open_predictions, read_table
 
 Drawn = list[tuple[str, Path]]
 Value = TypeVar("Value")
@@ -72,7 +72,10 @@ def _figures_of(group: Group) -> Drawn:
         drawn.append((f"{group.label}. {caption}", stem.with_name(f"{stem.name}.png")))
 
     runs, unit = group.by_strategy(), group.unit
-    curves = {name: [pd.read_csv(cell.folder / "metrics.csv") for cell in cells] for name, cells in runs.items()}
+    curves = {
+        name: [read_table(cell.folder / "metrics.csv", ["epoch", "val_loss"]) for cell in cells]
+        for name, cells in runs.items()
+    }
     keep(
         "rmse",
         "Test RMSE of each run, and the mean of each strategy.",

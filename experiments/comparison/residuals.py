@@ -12,7 +12,7 @@ import xarray as xr
 
 from mptt.experiments import figures
 from mptt.experiments.configs import read_config
-from mptt.experiments.predictions import open_predictions
+from mptt.experiments.predictions import open_predictions, read_table
 from mptt.experiments.records import CONFIG
 
 Floats = npt.NDArray[np.float64]
@@ -50,7 +50,7 @@ def errors_by_step(folder: Path, target: str) -> pd.DataFrame:
     """
     sums = folder / "steps.csv"
     if sums.exists():
-        table = pd.read_csv(sums, dtype={"site": str})
+        table = read_table(sums, ["target", "step", "squared_error", "count"])
         table = table[(table["target"] == target) & (table["count"] > 0)]
         table = table.assign(rmse=np.sqrt(table["squared_error"] / table["count"]))
         return table.groupby("step")["rmse"].median().reset_index()

@@ -12,10 +12,11 @@ import pandas as pd
 from mptt.experiments.comparison.bootstrap import YearlyErrors, paired_difference
 from mptt.experiments.comparison.grid import Cell, Comparison
 from mptt.experiments.comparison.residuals import data_settings, errors_by_year
-from mptt.experiments.predictions import open_predictions
+from mptt.experiments.predictions import open_predictions, read_table
 
 SCORES = ("rmse", "nse", "kge", "pbias")
 AXES = ("target", "window", "train_steps")
+TIMED = ("epoch", "val_loss", "train_seconds")
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,8 @@ def seconds_to_reach(metrics: pd.DataFrame, reach: float | None) -> float:
 
 def _results(cells: Sequence[Cell], plan: Comparison) -> pd.DataFrame:
     """Rows of `results.csv` of the runs at one level of the grid."""
-    scores = {cell: pd.read_csv(cell.folder / "scores.csv", dtype={"site": str}) for cell in cells}
-    metrics = {cell: pd.read_csv(cell.folder / "metrics.csv") for cell in cells}
+    scores = {cell: read_table(cell.folder / "scores.csv", ["target", "site", *SCORES]) for cell in cells}
+    metrics = {cell: read_table(cell.folder / "metrics.csv", TIMED) for cell in cells}
     targets = list(dict.fromkeys(name for table in scores.values() for name in table["target"]))
     # The validation RMSE of several targets together is that of none.
     reach = _reach(metrics, targets[0], plan) if len(targets) == 1 else None

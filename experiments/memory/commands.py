@@ -22,7 +22,7 @@ from mptt.experiments.memory.said import steps_said, units_said
 from mptt.experiments.memory.steps import step_contributions
 from mptt.experiments.memory.trajectories import trajectories
 from mptt.experiments.memory.truth import true_horizon
-from mptt.experiments.predictions import write_series
+from mptt.experiments.predictions import read_table, write_series
 from mptt.files import write_atomically
 
 
@@ -320,7 +320,7 @@ def plot(run: str, checkpoint: str = "last", data_root: str | None = None) -> No
     """
     opened = opened_of(run, checkpoint, data_root)
     table = opened.folder / "metrics.csv"
-    metrics = pd.read_csv(table) if table.is_file() else pd.DataFrame()
+    metrics = read_table(table, ["epoch"]) if table.is_file() else pd.DataFrame()
     if figures.STALENESS not in metrics:
         raise MPTTError(
             f"{opened.folder} has no measurements of its messages: metrics.csv has no {figures.STALENESS}. Train with"

@@ -10,9 +10,10 @@ import pytorch_lightning as pl
 import torch
 import xarray as xr
 
+from mptt import MPTTError
 from mptt.callbacks import StatefulCallback
 from mptt.datamodules import SeriesDataModule
-from mptt.experiments.predictions import step_errors
+from mptt.experiments.predictions import read_table, step_errors
 from mptt.experiments.records import PredictionRecord
 from mptt.experiments.regressor import SequenceRegressor
 
@@ -126,3 +127,26 @@ def test_data_that_do_not_say_where_a_series_begins_give_no_errors() -> None:
         evaluation = "independent"
 
     assert step_errors(xr.Dataset(), Other(), [], []) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"epoch,step,val_loss\n0,4,0.5\n1,8,0.2", "cut short"),
+        (b"epoch,st", "lacks val_loss"),
+        (b"", "No columns"),
+        (b"\xc3\x28\x00junk", "decode|lacks"),
+        (b"epoch,val_loss\n0,1\n0,1,2,3\n", "Expected 2 fields"),
+    ],
+    ids=["cut", "header", "empty", "bytes", "ragged"],
+)
+def test_a_damaged_table_of_a_run_is_refused_with_the_way_out(content: bytes, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    with pytest.raises(MPTTError, match=rf"metrics\.csv cannot be read .*({why}).* repeat the run"):
+        read_table(path, ["epoch", "val_loss"])
+
+
+def test_a_whole_table_of_a_run_is_read_with_sites_as_text(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text("site,rmse\n007,1.5\n")
+    assert read_table(tmp_path / "scores.csv", ["site", "rmse"]).to_dict("list") == {"site": ["007"], "rmse": [1.5]}
