@@ -138,8 +138,9 @@ def open_predictions(folder: Path) -> xr.Dataset:
     except MPTTError:
         raise
     except Exception as error:  # a damaged file fails in as many ways as there are bytes in it
+        said = str(error).partition("\n")[0]
         raise MPTTError(
-            f"{path} cannot be read ({error}). Make it anew: mptt test --config {folder}/config.yaml"
+            f"{path} cannot be read ({said}). Make it anew: mptt test --config {folder}/config.yaml"
         ) from error
 
 
