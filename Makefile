@@ -2,7 +2,7 @@
 # make test         the test suite
 # make test-slow    the tests that take long
 # make test-matrix  the tests that face Lightning, with each Python found, old and new packages, both namespaces
-# make coverage     the test suite, and which lines and branches it does not reach; fails under 95 % of either
+# make coverage     the test suite but for benchmarks, and which lines and branches it does not reach; fails under 95 % of either
 # make lint         format, style and types
 # make docs         the documentation as a site, build/docs; fails on a warning, such as a link that leads nowhere
 # make links        whether links to other sites lead somewhere; needs a network
@@ -31,7 +31,7 @@ test-matrix:
 
 coverage: $(INSTALLED)
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest --numprocesses auto
+	$(BIN)/python -m coverage run -m pytest --numprocesses auto --ignore-glob='*test_bench*'
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 	$(BIN)/python -m coverage json --quiet
