@@ -230,3 +230,12 @@ def test_a_million_windows_take_arrays_only():
     assert {type(array) for array in arrays} == {np.ndarray}
     assert {array.dtype for array in arrays} == {np.dtype(np.int64)}
     assert sum(array.nbytes for array in arrays) < 100 * len(windows)
+
+
+def test_windows_of_one_start_are_written_in_order_of_their_ids_however_many():
+    starts = np.random.default_rng(0).permutation(np.repeat([0, 5, 9], 300))
+    keymap = KeyMap(WindowIndex(np.zeros(900, int), starts, 4))
+    writer = torch.tensor([int(np.flatnonzero(starts == 5)[0])])
+    _, target, position = keymap.links(writer)
+    assert target.tolist() == np.flatnonzero(starts == 9).tolist()
+    assert set(position.tolist()) == {3}

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mptt import KeyMap, MPTTError, StateMap, WindowIndex
 from mptt.statemap import table_bytes
+from mptt.storage import Storage
 
 SEVEN = WindowIndex.cut([11, 8], window=4, stride=3)
 # id      0  1  2  3  4  5  6        0 -> 1 at 2;  1 -> 2 at 2, 3 at 3;  2 -> 3 at 0
@@ -643,3 +644,8 @@ def test_refuses_what_is_not_a_memory():
 def test_takes_a_keymap_that_exists_already():
     keymap = KeyMap(SEVEN)
     assert StateMap(SEVEN, 1, keymap=keymap).keymap is keymap
+
+
+def test_a_storage_that_is_given_is_used_itself():
+    storage = Storage("cpu")
+    assert StateMap(WindowIndex.cut([11], 4, 3), 2, device=storage).storage is storage
