@@ -41,21 +41,23 @@ def messages(metrics: pd.DataFrame, memory: xr.Dataset | None = None) -> Figure:
     """How good the messages were in each epoch; with a memory, also what they hold along the series of its first site.
 
     Args:
-        metrics: of `metrics.csv` of a run with `MessageQuality`.
+        metrics: of `metrics.csv`. Of a run without `MessageQuality` the numbers of messages alone are drawn.
         memory: of `mptt.experiments.memory.export.memory_dataset`.
     """
-    figure = Figure(figsize=(7, 4.6 if memory is None else 7.2), layout="constrained")
-    # A letter a panel: staleness, number, drift, map.
-    layout, heights = ("ss;nd", [1.5, 1]) if memory is None else ("ss;nd;mm", [1.5, 1, 1.5])
-    axes = figure.subplot_mosaic(layout, height_ratios=heights)
-    measured = metrics[metrics[STALENESS].notna()]
-    for name in "snd":
+    measured = metrics[metrics[STALENESS].notna()] if STALENESS in metrics else None
+    # A letter a panel: staleness, number, drift, map; and the height of each row.
+    rows = {"nn": 2.0} if measured is None else {"ss": 2.7, "nd": 1.9}
+    rows |= {"mm": 2.6} if memory is not None else {}
+    figure = Figure(figsize=(7, sum(rows.values())), layout="constrained")
+    axes = figure.subplot_mosaic(";".join(rows), height_ratios=list(rows.values()))
+    for name in set(axes) - {"m"}:
         start_axes(axes[name])
         count_from_one(axes[name], int(metrics["epoch"].max()) + 1)
-    _staleness(axes["s"], measured)
     _counts(axes["n"], metrics)
-    _line(axes["d"], measured, "mptt/weight_drift", "", BLACK, "-")
-    axes["d"].set(xlabel="epoch", ylabel="relative change\nof the core's weights", ylim=(0, None))
+    if measured is not None:
+        _staleness(axes["s"], measured)
+        _line(axes["d"], measured, "mptt/weight_drift", "", BLACK, "-")
+        axes["d"].set(xlabel="epoch", ylabel="relative change\nof the core's weights", ylim=(0, None))
     if memory is not None:
         _along_time(figure, start_axes(axes["m"]), memory)
     return figure

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
 import xarray as xr
 from jsonargparse import auto_cli
 
-from mptt.errors import MPTTError
 from mptt.experiments import figures
 from mptt.experiments.memory.export import memory_dataset, write_memory
 from mptt.experiments.memory.horizon import Pairs
@@ -319,15 +317,11 @@ def plot(run: str, checkpoint: str = "last", data_root: str | None = None) -> No
         data_root: where the data set is now, if it was moved.
     """
     opened = opened_of(run, checkpoint, data_root)
-    table = opened.folder / "metrics.csv"
-    metrics = read_table(table, ["epoch"]) if table.is_file() else pd.DataFrame()
-    if figures.STALENESS not in metrics:
-        raise MPTTError(
-            f"{opened.folder} has no measurements of its messages: metrics.csv has no {figures.STALENESS}. Train with"
-            " `--trainer.callbacks+=MessageQuality`."
-        )
+    metrics = read_table(opened.folder / "metrics.csv", ["epoch"])
     path = opened.folder / "memory" / "messages"
     figures.save(figures.messages(metrics, memory_dataset(opened)), path)
+    if figures.STALENESS not in metrics:
+        print("How good the messages were was not measured: train with `--trainer.callbacks+=MessageQuality`.")
     print(f"written to {path}.png and .pdf")
 
 

@@ -151,9 +151,15 @@ def test_a_measured_run_is_drawn(fit_words: list[str], tmp_path: Path) -> None:
     assert (run / "memory" / "messages.pdf").exists()
 
 
-def test_runs_without_measurements_or_memory_are_told(trained: Path) -> None:
-    with pytest.raises(SystemExit, match=r"no measurements of its messages.*callbacks\+=MessageQuality"):
-        main(["memory", "plot", str(trained)])
+def test_a_run_without_measurements_is_drawn_too_and_told_so(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["memory", "plot", str(trained)])
+    assert "was not measured: train with `--trainer.callbacks+=MessageQuality`" in capsys.readouterr().out
+    assert (trained / "memory" / "messages.png").exists()
+    panels = figures.messages(pd.read_csv(trained / "metrics.csv"), memory_dataset(open_run(trained, "last"))).axes
+    assert [one.get_ylabel() for one in panels] == ["number", "units, slow ones at the top", "message"]
+
+
+def test_a_run_without_a_memory_is_told(trained: Path) -> None:
     run = replace(open_run(trained), checkpoint={}, strategy="RMB-SSIF")
     with pytest.raises(MPTTError, match="holds no MPTT memory: it was trained with RMB-SSIF"):
         memory_dataset(run)
