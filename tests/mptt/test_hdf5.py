@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
 
-from mptt import MPTTError, hdf5
+from mptt import MPTTError, hdf5, hdf5child
 from mptt.hdf5 import check_hdf5, expect_hdf5, is_hdf5, know_hdf5
 
 # Stands in for the library: what it does is written in the file.
@@ -163,3 +165,25 @@ def test_the_process_ends_with_the_program(tmp_path: Path) -> None:
     child = int(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["whole", "corners"])
+def test_the_child_reads_every_variable_of_every_group(large: bool, tmp_path: Path, monkeypatch: Any) -> None:
+    with netCDF4.Dataset(tmp_path / "a.nc", "w") as file:
+        file.title = "made"
+        file.createDimension("time", 5)
+        file.createDimension("none", None)
+        file.createVariable("flow", "f4", ("time",))[:] = range(5)
+        file.createVariable("scale", "f8", ())[...] = 2.0
+        file.createVariable("empty", "f4", ("none",))
+        file.createGroup("inner").createVariable("rain", "f4", ("time",))[:] = 1.0
+    read: list[tuple[str, Any]] = []
+    monkeypatch.setattr(hdf5child, "PIECE", 2)
+    monkeypatch.setattr(hdf5child, "LARGE", 0 if large else 1 << 28)
+    values = hdf5child._values
+    monkeypatch.setattr(hdf5child, "_values", lambda one, whole: (read.append((one.name, whole)), values(one, whole)))
+    hdf5child.read_through(str(tmp_path / "a.nc"), None)
+    assert read == [(name, not large) for name in ("flow", "scale", "empty", "rain")]
+    read.clear()
+    hdf5child.read_through(str(tmp_path / "a.nc"), ["rain"])
+    assert [name for name, _ in read] == ["rain"]
